@@ -1,0 +1,1 @@
+"""What every process needs that is no protocol: machine, settings, running, logging, counting, a web page."""

@@ -1,0 +1,84 @@
+"""Named moments at which a test may make this process fail.
+
+`faultpoint("journal.append.before_write")` does nothing, unless exactly this name was armed: by the environment
+variable `BUCK_FAULT=name[:nth][:kill|raise|sleep]` read once at import (real processes), or by `armed(...)` (tests in
+this process). `nth` counts the passes from 1. `kill` is SIGKILL, as if the power went for this process alone; `raise`
+is an OSError(EIO), as a failing disk gives it; `sleep` holds the process still for a second, so that a race can be
+lost on purpose.
+
+Names are `<part>.<file>.<moment>`. NAMES lists them all; a test compares it with the calls in the sources, and the
+document of scenarios with both.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+NAMES: frozenset[str] = frozenset()
+
+SLEEP_S = 1.0
+
+
+def faultpoint(name: str) -> None:
+    """Pass a moment. Cheap enough for once a packet."""
+    if _armed is not None and name == _armed.name:
+        _armed.passed()
+
+
+class _Armed:
+    def __init__(self, name: str, nth: int, action: Callable[[], None]) -> None:
+        self.name = name
+        self.left = nth
+        self.action = action
+
+    def passed(self) -> None:
+        self.left -= 1
+        if self.left == 0:  # once: what happens after a fault is part of the scenario
+            self.action()
+
+
+def kill() -> None:
+    """End like a power cut of this process: nothing is flushed, no finally runs."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    """End this operation, as a failing disk does."""
+    raise OSError(errno.EIO, "injected fault")
+
+
+def hold() -> None:
+    """Hold the whole process still for a moment."""
+    time.sleep(SLEEP_S)
+
+
+ACTIONS: dict[str, Callable[[], None]] = {"kill": kill, "raise": fail, "sleep": hold}
+
+
+@contextlib.contextmanager
+def armed(name: str, nth: int = 1, action: Callable[[], None] = fail) -> Iterator[None]:
+    """Arm one fault point for a block of a test; `action` may raise whatever the scenario wants."""
+    global _armed
+    before, _armed = _armed, _Armed(name, nth, action)
+    try:
+        yield
+    finally:
+        _armed = before
+
+
+def _from_environment(text: str) -> _Armed | None:
+    """`name[:nth][:action]`. A typing mistake must not pass for a fault that never came: ValueError, KeyError."""
+    if not text:
+        return None
+    name, *rest = text.split(":")
+    nth = int(rest.pop(0)) if rest and rest[0].isdigit() else 1
+    action = ACTIONS[rest.pop(0)] if rest else kill
+    if rest or nth < 1:
+        raise ValueError(f"BUCK_FAULT={text}: not name[:nth][:kill|raise|sleep]")
+    return _Armed(name, nth, action)
+
+
+_armed = _from_environment(os.environ.get("BUCK_FAULT", ""))
