@@ -1,0 +1,74 @@
+"""How long and how much: CPU of whole process trees, medians of runs, and what machine and commit they are of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Spent(NamedTuple):
+    """Seconds on the clock, and CPU seconds (user and system) of a command with all its children and threads."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Spread(NamedTuple):
+    """Minimum, median and maximum of repeated runs."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g}-{self.high:.3g})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(min(values), statistics.median(values), max(values))
+
+
+def run(command: Sequence[str | Path], *, stdout: Path | None = None, env: dict[str, str] | None = None) -> Spent:
+    """Run a command to its end and count its whole tree (what it waited for). CalledProcessError if it failed."""
+    before, begin = _children(), time.perf_counter()
+    with (stdout or Path(os.devnull)).open("wb") as out:
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, env={**os.environ, **(env or {})}, check=True)
+    return Spent(time.perf_counter() - begin, _children() - before)
+
+
+def here(work: Callable[[], object]) -> Spent:
+    """The same for a call in this process."""
+    before, begin = time.process_time(), time.perf_counter()
+    work()
+    return Spent(time.perf_counter() - begin, time.process_time() - before)
+
+
+def machine() -> str:
+    """One line that says where and of which commit figures are."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = models[0].split(":")[1].strip() if models else "unknown processor"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    try:
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+        name = commit.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        name = "no git"
+    python = f"Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, Linux {platform.release()}, {python}, commit {name}"
+
+
+def command_line() -> str:
+    return f"{Path(sys.executable).name} -m bench {' '.join(sys.argv[1:])}".strip()
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
