@@ -1,0 +1,1 @@
+"""The agent: from a growing file to packets that enough bucks hold."""

@@ -1,0 +1,1 @@
+"""Where lines come from: files that grow; later connections and requests."""
