@@ -1,0 +1,1 @@
+# Stream, Builder, encode: from blocks to columns.

@@ -1,0 +1,1 @@
+# Rows: from columns back to bytes. (Builder K2 writes here.)
