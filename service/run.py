@@ -30,7 +30,8 @@ GRACE_S = 10.0
 CONNECTIONS_MAX = 4096
 
 # What an unfriendly or unlucky peer may raise in its own connection. A protocol's own errors are added by its owner.
-PEER_GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError)
+# Not every OSError: a disk that fails while a message is handled is no peer's fault, and must not pass for one.
+PEER_GONE = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, ConnectionError)
 
 Main = Callable[[Machine, trio.Event], Awaitable[int | None]]
 
