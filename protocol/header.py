@@ -1,0 +1,282 @@
+"""A packet's header: who wrote it, what of, and how to read its body.
+
+It is one msgpack array of 21 members. The first 16 are the envelope, which never changes, so that bucks of any
+version can store packets of any other; what follows belongs to the body and is read only if `version` is known:
+
+     0 version   1 env        2 bucket    3 width     4 tailer    5 host      6 epoch     7 number
+     8 class     9 count     10 point_min             11 point_max - point_min            12 late
+    13 streams [[id, path, head], ...]    14 runs [[stream, first, end - first, count, start - point_min], ...]
+    15 content
+    16 formats [[kind, head, tail, sep, mark, digits, extra, offset, zone, anchor], ...]
+    17 shn [name, ...]       18 app [name, ...]       19 sizes, eight of them             20 () kept for columns to come
+
+Numbers are kept as differences where that makes them short: an idle host's packets are mostly header. A reader
+refuses whatever contradicts itself, for a header may come from a stolen key: every index, order and sum is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+from protocol import limits
+from protocol.errors import PacketError
+from protocol.formats import Format
+from protocol.identity import DIGEST_SIZE, HEAD_HASH_SIZE, NODE_SIZE, STREAM_SIZE
+from protocol.packed import Buffer, PackedError, pack, unpack_array
+
+ENVELOPE_SIZE: Final = 16
+ARRAY_SIZE: Final = 21
+COLUMNS: Final = 8
+U64: Final = (1 << 64) - 1
+U32: Final = (1 << 32) - 1
+
+T = TypeVar("T")
+
+
+class Class(NamedTuple):
+    """What is promised for a packet's events, as values and not as a name: rules may change, packets don't."""
+
+    copies: int = 2
+    sync: bool = False
+    resend: bool = True
+
+    def code(self) -> int:
+        """The class as one small number."""
+        return self.copies - 1 | self.sync << 2 | self.resend << 3
+
+    @classmethod
+    def from_code(cls, code: object) -> Class:
+        """The class that `code` stands for; PacketError if it stands for none."""
+        if type(code) is not int or not 0 <= code < 16 or code & 3 >= limits.COPIES_MAX:
+            raise PacketError(f"no class has the code {code!r}")
+        return _CLASSES[code]
+
+
+_CLASSES: Final = [Class((code & 3) + 1, bool(code & 4), bool(code & 8)) for code in range(16)]
+
+
+class StreamRef(NamedTuple):
+    """One stream that a packet has events of. `head` is identity.head_hash of its beginning."""
+
+    id: bytes
+    path: bytes
+    head: bytes
+
+
+class Run(NamedTuple):
+    """Consecutive rows that are consecutive in their stream: its offsets [first, end), `count` events.
+
+    `start` is the point that the first row's point is a difference to.
+    """
+
+    stream: int
+    first: int
+    end: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs of a run
+    start: int
+
+
+class Key(NamedTuple):
+    """What names a packet."""
+
+    tailer: bytes
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """All that a packet says about itself. Points and numbers are u64, `bucket` and `width` seconds."""
+
+    env: str
+    bucket: int
+    width: int
+    tailer: bytes
+    host: bytes
+    epoch: int
+    number: int
+    kind: Class
+    count: int
+    point_min: int
+    point_max: int
+    late: bool
+    streams: tuple[StreamRef, ...]
+    runs: tuple[Run, ...]
+    content: bytes
+    formats: tuple[Format, ...] = ()
+    shn: tuple[bytes, ...] = ()
+    app: tuple[bytes, ...] = ()
+    sizes: tuple[int, ...] = (0,) * COLUMNS
+    version: int = limits.PACKET_VERSION
+
+    @property
+    def key(self) -> Key:
+        """(tailer, epoch, number)"""
+        return Key(self.tailer, self.epoch, self.number)
+
+    @property
+    def raw(self) -> int:
+        """Bytes of the sources (messages, for streams of messages) that this packet covers."""
+        return sum([run[2] - run[1] for run in self.runs])
+
+    @property
+    def decodable(self) -> bool:
+        """Is the body of a version that we can read?"""
+        return self.version == limits.PACKET_VERSION
+
+    def encode(self) -> bytes:
+        """The header as bytes; PacketError if it contradicts itself, so that nobody writes what nobody reads."""
+        _check(self)
+        if not self.decodable:
+            raise PacketError(f"version {self.version} can't be written here")
+        low = self.point_min
+        runs = [(stream, first, end - first, count, start - low) for stream, first, end, count, start in self.runs]
+        envelope = (self.version, self.env, self.bucket, self.width, self.tailer, self.host, self.epoch, self.number)
+        facts = (self.kind.code(), self.count, low, self.point_max - low, self.late, self.streams, runs, self.content)
+        data = pack((*envelope, *facts, self.formats, self.shn, self.app, self.sizes, ()))
+        if len(data) > limits.HEADER_MAX:
+            raise PacketError(f"a header of {len(data)} bytes: at most {limits.HEADER_MAX}")
+        return data
+
+    @classmethod
+    def decode(cls, data: Buffer) -> Header:
+        """Read a header, checking all of it; PacketError if anything is wrong."""
+        try:
+            row = unpack_array(data)
+            if len(row) < ENVELOPE_SIZE:
+                raise PacketError(f"a header of {len(row)} members")
+            header = _from_row(row)
+        except (PackedError, TypeError, ValueError) as error:  # a member of another shape than it must be
+            raise PacketError(f"no header: {error}") from error
+        _check(header)
+        return header
+
+
+def _from_row(row: tuple[object, ...]) -> Header:
+    version, env, bucket, width, tailer, host, epoch, number, code, count, low, spread, late = row[:13]
+    streams, runs, content = row[13:16]
+    lowest, highest = _int(low, "point_min"), _int(spread, "point_max")
+    body = _body(row) if version == limits.PACKET_VERSION else ((), (), (), (0,) * COLUMNS)
+    return Header(
+        _of(env, str, "env"), _int(bucket, "bucket"), _int(width, "width"), _of(tailer, bytes, "tailer"),
+        _of(host, bytes, "host"), _int(epoch, "epoch"), _int(number, "number"), Class.from_code(code),
+        _int(count, "count"), lowest, lowest + highest, _of(late, bool, "late"),
+        tuple([_stream(item) for item in _rows(streams, "streams")]),
+        tuple([_run(item, lowest) for item in _rows(runs, "runs")]),
+        _of(content, bytes, "content"), *body, _int(version, "version"),
+    )  # fmt: skip
+
+
+def _body(row: tuple[object, ...]) -> tuple[tuple[Format, ...], tuple[bytes, ...], tuple[bytes, ...], tuple[int, ...]]:
+    """The part of the header that belongs to the body, of the version we know."""
+    if len(row) != ARRAY_SIZE or row[20] != ():
+        raise PacketError(f"a header of {len(row)} members, not {ARRAY_SIZE}")
+    formats = tuple([_format(item) for item in _rows(row[16], "formats")])
+    shn, app = _names(row[17], "shn"), _names(row[18], "app")
+    sizes = _of(row[19], tuple, "sizes")
+    return formats, shn, app, tuple([_int(size, "sizes") for size in sizes])
+
+
+def _stream(item: tuple[object, ...]) -> StreamRef:
+    if len(item) != 3 or not set(map(type, item)) <= {bytes}:
+        raise PacketError("a stream that is not three byte strings")
+    return StreamRef(*item)  # type: ignore[arg-type]  # checked above
+
+
+def _run(item: tuple[object, ...], low: int) -> Run:
+    if len(item) != 5 or not set(map(type, item)) <= {int}:
+        raise PacketError("a run that is not five numbers")
+    stream, first, length, count, start = item
+    return Run(stream, first, first + length, count, start + low)  # type: ignore[operator,arg-type]  # checked above
+
+
+def _format(item: tuple[object, ...]) -> Format:
+    if len(item) != 10 or [type(value) for value in item] != _FORMAT_TYPES:
+        raise PacketError("a format of the wrong shape")
+    return Format(*item)  # type: ignore[arg-type]  # checked above
+
+
+_FORMAT_TYPES: Final = [int] * 8 + [bytes] * 2
+
+
+def _names(value: object, what: str) -> tuple[bytes, ...]:
+    names = tuple([_of(name, bytes, what) for name in _of(value, tuple, what)])
+    if len(names) > limits.DICTIONARY_MAX or max(map(len, names), default=0) > limits.NAME_MAX:
+        raise PacketError(f"{what} is too large")
+    return names
+
+
+def _rows(value: object, what: str) -> tuple[tuple[object, ...], ...]:
+    rows = _of(value, tuple, what)
+    if not set(map(type, rows)) <= {tuple}:
+        raise PacketError(f"{what} is no list of lists")
+    return rows
+
+
+def _of(value: object, kind: Callable[..., T], what: str) -> T:
+    if type(value) is not kind:
+        raise PacketError(f"{what} is of type {type(value).__name__}")
+    return value  # type: ignore[return-value]  # it is of type `kind`
+
+
+def _int(value: object, what: str) -> int:
+    if type(value) is not int or not 0 <= value <= U64:
+        raise PacketError(f"{what} is no u64")
+    return value
+
+
+def _check(header: Header) -> None:
+    """Everything that can be said of a header without its body, on the way out as on the way in."""
+    _check_envelope(header)
+    _check_streams(header.streams)
+    _check_runs(header)
+    sizes = header.sizes
+    if len(sizes) != COLUMNS or min(sizes) < 0 or sum(sizes) > limits.PACKET_BODY_MAX:
+        raise PacketError("column sizes out of bounds")
+    if len(header.formats) > limits.FORMATS_MAX:
+        raise PacketError(f"{len(header.formats)} formats: at most {limits.FORMATS_MAX}")
+
+
+def _check_envelope(header: Header) -> None:
+    env, width, bucket, low, high = header.env, header.width, header.bucket, header.point_min, header.point_max
+    if not 1 <= len(env.encode()) <= limits.ENV_MAX or not len(header.host) <= limits.NAME_MAX:
+        raise PacketError("env or host too long, or no env")
+    if not 1 <= width <= limits.WIDTH_MAX_S or bucket % width or not 0 <= bucket <= U32:
+        raise PacketError(f"no bucket of {width} s begins at {bucket}")
+    if len(header.tailer) != NODE_SIZE or len(header.content) != DIGEST_SIZE:
+        raise PacketError("tailer or content of the wrong length")
+    if not (0 <= header.epoch <= U64 and 0 <= header.number <= U64 and 0 <= low <= high <= U64):
+        raise PacketError("epoch, number or points out of bounds")
+    if not 0 <= header.count <= limits.PACKET_EVENTS_MAX:
+        raise PacketError(f"{header.count} events: at most {limits.PACKET_EVENTS_MAX}")
+    first, end = bucket * limits.POINT_HZ, (bucket + width) * limits.POINT_HZ
+    if header.count and not header.late and not first <= low <= high < end:
+        raise PacketError("points outside the bucket, and not flagged late")
+
+
+def _check_streams(streams: tuple[StreamRef, ...]) -> None:
+    if len(streams) > limits.PACKET_STREAMS_MAX:
+        raise PacketError(f"{len(streams)} streams: at most {limits.PACKET_STREAMS_MAX}")
+    for stream, path, head in streams:
+        if len(stream) != STREAM_SIZE or len(path) > limits.PATH_MAX or len(head) != HEAD_HASH_SIZE:
+            raise PacketError("a stream's id, path or head of the wrong length")
+    if len({stream[0] for stream in streams}) != len(streams):
+        raise PacketError("a stream is listed twice")
+
+
+def _check_runs(header: Header) -> None:
+    events = raw = 0
+    streams = len(header.streams)
+    for stream, first, end, count, start in header.runs:
+        if not (0 <= stream < streams and 0 <= first <= end <= U64 and 0 <= start <= U64):
+            raise PacketError("a run out of bounds")
+        if not 0 <= count <= end - first:  # an event has at least its line end, or is one message
+            raise PacketError("a run with more events than bytes")
+        events += count
+        raw += end - first
+    if events != header.count:
+        raise PacketError(f"runs hold {events} events, the packet {header.count}")
+    if len(header.runs) > limits.PACKET_RUNS_MAX or raw > limits.PACKET_RAW_MAX:
+        raise PacketError("too many runs, or too long ones")

@@ -1,0 +1,124 @@
+"""A packet: a batch of events as one immutable piece of bytes, the same on the wire, in the journal and on disk.
+
+    magic "BUK1" | header length u32 | body length u32 | header (header.py) | body | BLAKE3-256 of all before
+
+The body is one zstd frame of columns (columns.py). Whoever stores a packet needs none of it: it checks the digest,
+reads the envelope and appends the bytes as they came. Whoever decodes it gets at most as many bytes as the header
+says, for a small frame may claim to hold gigabytes.
+
+A torn packet (TornError) and a damaged one (PacketError) are told apart, because at a file's end the first is a
+power cut and in its middle both are damage.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from blake3 import blake3
+
+from protocol import limits
+from protocol.errors import PacketError, TornError, VersionError
+from protocol.header import Class, Header, Key, Run, StreamRef
+from protocol.identity import DIGEST_SIZE
+from protocol.packed import Buffer
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = [
+    "MAGIC", "OVERHEAD", "PREFIX_SIZE", "Buffer", "Class", "Header", "Key", "Packer", "Packet", "Run", "StreamRef",
+    "build", "peek", "read", "unpack",
+]  # fmt: skip
+
+MAGIC: Final = b"BUK1"
+PREFIX: Final = struct.Struct(">4sII")
+PREFIX_SIZE: Final = PREFIX.size
+OVERHEAD: Final = PREFIX_SIZE + DIGEST_SIZE  # what a packet has besides header and body
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One packet as read. `data` and `body` may be views into a larger buffer, which lives as long."""
+
+    header: Header
+    data: bytes | memoryview
+    body: memoryview
+    digest: bytes
+
+
+def build(header: Header, body: Buffer) -> bytes:
+    """The packet of `header` and a compressed `body`; PacketError if a reader would refuse it."""
+    head = header.encode()
+    if len(body) > limits.PACKET_BODY_MAX or OVERHEAD + len(head) + len(body) > limits.PACKET_SIZE_MAX:
+        raise PacketError(f"a body of {len(body)} bytes: a packet has at most {limits.PACKET_SIZE_MAX}")
+    sealed = b"".join((PREFIX.pack(MAGIC, len(head), len(body)), head, body))
+    return sealed + blake3(sealed).digest()
+
+
+def peek(buffer: Buffer, at: int = 0) -> int:
+    """The size of the packet that starts at `at`, from its first 12 bytes.
+
+    TornError if they are not all there, VersionError for another envelope, PacketError for anything else.
+    """
+    if len(buffer) - at < PREFIX_SIZE:
+        raise TornError(f"{max(len(buffer) - at, 0)} bytes are less than a packet's prefix")
+    magic, head, body = PREFIX.unpack_from(buffer, at)
+    if magic != MAGIC:
+        if magic[:3] == MAGIC[:3]:
+            raise VersionError(f"a packet with the magic {magic!r}: written by a later version")
+        raise PacketError(f"no packet begins with {magic!r}")
+    size: int = OVERHEAD + head + body
+    if head > limits.HEADER_MAX or body > limits.PACKET_BODY_MAX or size > limits.PACKET_SIZE_MAX:
+        raise PacketError(f"a packet that claims {head} + {body} bytes")
+    return size
+
+
+def read(data: bytes | memoryview, *, verify: bool = True) -> Packet:
+    """The packet that `data` is, no byte more or less. `verify=False` trusts a digest that was checked before."""
+    size = peek(data)
+    if len(data) != size:
+        if len(data) < size:
+            raise TornError(f"{len(data)} bytes of a packet of {size}")
+        raise PacketError(f"{len(data) - size} bytes after the packet")
+    view = memoryview(data)
+    digest = bytes(view[-DIGEST_SIZE:])
+    if verify and blake3(view[:-DIGEST_SIZE]).digest() != digest:
+        raise PacketError("the digest does not fit")
+    start = PREFIX_SIZE + PREFIX.unpack_from(data)[1]
+    header = Header.decode(view[PREFIX_SIZE:start])
+    return Packet(header, data, view[start:-DIGEST_SIZE], digest)
+
+
+class Packer:
+    """Compresses bodies with one zstd context, which costs more to make than to use on a small packet."""
+
+    def __init__(self, level: int = 1) -> None:
+        parameter = zstd.CompressionParameter
+        options: dict[int, int] = {parameter.compression_level: level, parameter.window_log: limits.ZSTD_WINDOW_LOG}
+        self._zstd = zstd.ZstdCompressor(options=options)
+
+    def compress(self, lines: Buffer, small: Buffer) -> bytes:
+        """One frame: the lines, then the small columns in a block of their own, so each gets its own statistics."""
+        first = self._zstd.compress(lines, mode=zstd.ZstdCompressor.FLUSH_BLOCK)
+        return first + self._zstd.compress(small, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+def unpack(packet: Packet) -> bytes:
+    """The columns of `packet`: exactly as many bytes as its header says, or PacketError."""
+    if not packet.header.decodable:
+        raise VersionError(f"a packet's body of version {packet.header.version}: we read {limits.PACKET_VERSION}")
+    size = sum(packet.header.sizes)
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: limits.ZSTD_WINDOW_LOG_MAX}
+    decompressor = zstd.ZstdDecompressor(options=options)
+    try:
+        body = decompressor.decompress(packet.body, max_length=size + 1)
+    except zstd.ZstdError as error:
+        raise PacketError(f"the body is no zstd frame: {error}") from error
+    if len(body) != size or not decompressor.eof or decompressor.unused_data:
+        raise PacketError(f"the body is not one frame of {size} bytes")
+    return body
