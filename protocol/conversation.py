@@ -1,0 +1,62 @@
+"""Who may ask what, and which answers fit which question: the tables behind every conversation.
+
+The side that dials asks, the side that listens (always a buck) answers. A question that is not in MAY_ASK for the
+asker's role, or an answer that is not in ANSWERS for its question, ends the link: it is a bug or an attack.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.messages import (
+    Buckets,
+    BucketsAre,
+    Clock,
+    ClockIs,
+    Covered,
+    Done,
+    Get,
+    Gossip,
+    Have,
+    Intervals,
+    List,
+    Listing,
+    Message,
+    No,
+    Ok,
+    PacketIs,
+    Peers,
+    Put,
+    Receipt,
+    SealPut,
+    Seals,
+    SealsAre,
+    Streams,
+    StreamsAre,
+    View,
+)  # fmt: skip
+
+ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
+    Put: (Ok, No),
+    SealPut: (Ok, No),
+    Have: (Receipt, No),
+    Covered: (Intervals, No),
+    Peers: (View, No),
+    Gossip: (View, No),
+    Clock: (ClockIs, No),
+    Buckets: (BucketsAre, No),
+    List: (Listing, No),
+    Get: (PacketIs, Done, No),
+    Seals: (SealsAre, Done, No),
+    Streams: (StreamsAre, No),
+}
+PARTS: Final = (PacketIs, SealsAre)  # answers of which several come, until Done or No
+
+_READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have, Covered})
+MAY_ASK: Final[dict[str, frozenset[type[Message]]]] = {
+    "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals}),
+    "buck": _READ | {Gossip},
+    "porter": _READ,
+    "archie": frozenset({Peers, Clock, Buckets, Streams}),
+    "admin": _READ,
+}

@@ -1,0 +1,366 @@
+"""Every message of the wire: one frozen class each, its tag, its fields and how long its frame may be.
+
+A payload is one msgpack array of the fields in the order given here; there are no names on the wire, and no optional
+fields: a field more is another version. Questions carry `ask`, a number that the asker chose; each answer carries the
+same. Which answers fit which question, and who may ask what, says conversation.py; how it becomes bytes, payload.py.
+docs/WIRE.md has it all as a table, and a test holds it to this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, NamedTuple, TypeAlias
+
+from protocol import limits
+from protocol.identity import DIGEST_SIZE, HEAD_HASH_SIZE, NODE_SIZE, PUBLIC_SIZE, STREAM_SIZE, node_id
+from protocol.packet import Key
+from protocol.ranges import Ranges
+from protocol.schema import Blob, Bulk, Flag, Group, Many, Number, Set, Text, Word
+
+ROLES: Final = ("tailer", "buck", "porter", "archie", "admin")
+REASONS: Final = (
+    "full", "env", "width", "version", "size", "sum", "role", "slow", "draining", "unknown", "security",
+)  # fmt: skip
+STORED: Final = 1  # levels of Ok: written to the page cache ...
+SYNCED: Final = 2  # ... and fsynced
+
+_node, _digest, _stream = Blob(NODE_SIZE), Blob(DIGEST_SIZE), Blob(STREAM_SIZE)
+_host, _path, _u32, _u64 = Blob(0, limits.NAME_MAX), Blob(0, limits.PATH_MAX), Number(32), Number(64)
+_held = Group(_node, _u64, Set())
+
+
+class Peer(NamedTuple):
+    """What bucks tell each other, and everybody else, of a buck. `free` is in bytes."""
+
+    node: bytes
+    public: bytes
+    address: str
+    host: bytes
+    zone: str
+    heartbeat: int
+    free: int
+    draining: bool
+
+
+_peer = Group(
+    _node, Blob(PUBLIC_SIZE), Text(limits.NAME_MAX), _host, Text(limits.NAME_MAX), _u64, _u64, Flag(), make=Peer
+)
+
+Ask: TypeAlias = Annotated[int, _u32]
+U32: TypeAlias = Annotated[int, _u32]
+U64: TypeAlias = Annotated[int, _u64]
+Yes: TypeAlias = Annotated[bool, Flag()]
+Node: TypeAlias = Annotated[bytes, _node]
+NodeOrAll: TypeAlias = Annotated[bytes, Blob(0, NODE_SIZE)]
+Host: TypeAlias = Annotated[bytes, _host]
+Path: TypeAlias = Annotated[bytes, _path]
+Numbers: TypeAlias = Annotated[Ranges, Set()]
+PacketBytes: TypeAlias = Annotated[bytes | memoryview, Bulk(1, limits.PACKET_SIZE_MAX)]
+SealBytes: TypeAlias = Annotated[bytes, Blob(1, limits.SEAL_SIZE_MAX)]
+Held: TypeAlias = Annotated[tuple[tuple[bytes, int, Ranges], ...], Many(_held, limits.ENTRIES_MAX)]
+PeerList: TypeAlias = Annotated[tuple[Peer, ...], Many(_peer, limits.PEERS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What all messages have: a tag (u8) and the largest payload that anyone may announce."""
+
+    tag: ClassVar[int] = 0
+    size_max: ClassVar[int] = limits.SMALL_FRAME_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """The first message each way: who I am. Sent in clear where security is none, else after the handshake."""
+
+    tag: ClassVar[int] = 1
+    role: Annotated[str, Word("role", ROLES)]
+    public: Annotated[bytes, Blob(PUBLIC_SIZE)]
+    env: Annotated[str, Text(limits.ENV_MAX)]
+    width: Annotated[int, Number(32, 0, limits.WIDTH_MAX_S)]  # 0: not known yet
+    host: Host
+    versions: Annotated[tuple[int, int], Group(_u32, _u32)]  # lowest and highest packet version that I can read
+    address: Annotated[str, Text(limits.NAME_MAX)]  # where a buck can be reached, HOST:PORT; else empty
+    time_ns: U64
+
+    @property
+    def node(self) -> bytes:
+        """The node id of who says this."""
+        return node_id(self.public)
+
+
+@dataclass(frozen=True, slots=True)
+class No(Message):
+    """A refusal of one question; with ask 0, before Hello, of the whole link."""
+
+    tag: ClassVar[int] = 2
+    ask: Ask
+    reason: Annotated[str, Word("reason", REASONS)]
+    text: Annotated[str, Text(limits.TEXT_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Message):
+    """Done, as durably as `level` says. `live`: somebody watches, so send young packets early."""
+
+    tag: ClassVar[int] = 3
+    ask: Ask
+    level: Annotated[int, Number(8, STORED, SYNCED)]
+    live: Yes
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """The end of an answer in parts. `missing`: what was asked for and is not here."""
+
+    tag: ClassVar[int] = 4
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    ask: Ask
+    missing: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Put(Message):
+    """Keep this packet. `age_ms`: since it was opened; `again`: not for viewers (third copy, mend, re-read)."""
+
+    tag: ClassVar[int] = 16
+    size_max: ClassVar[int] = limits.PACKET_SIZE_MAX + 64
+    ask: Ask
+    age_ms: U32
+    again: Yes
+    packet: PacketBytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealPut(Message):
+    """Keep this seal; Ok comes once it is fsynced."""
+
+    tag: ClassVar[int] = 17
+    size_max: ClassVar[int] = limits.SEAL_SIZE_MAX + 64
+    ask: Ask
+    seal: SealBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Have(Message):
+    """Which packets of this tailer, epoch and bucket are here? `sync`: fsync them first."""
+
+    tag: ClassVar[int] = 18
+    ask: Ask
+    tailer: Node
+    epoch: U64
+    bucket: U32
+    sync: Yes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt(Message):
+    """The numbers held, and those of them that are fsynced. `unsure`: more may be here, but I can't vouch for it."""
+
+    tag: ClassVar[int] = 19
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    ask: Ask
+    held: Numbers
+    synced: Numbers
+    unsure: Yes
+
+
+@dataclass(frozen=True, slots=True)
+class Covered(Message):
+    """How far are this tailer's streams covered, asked for by id or by the hash of their heads? None: only epochs."""
+
+    tag: ClassVar[int] = 20
+    size_max: ClassVar[int] = limits.MEDIUM_FRAME_MAX
+    ask: Ask
+    tailer: Node
+    streams: Annotated[tuple[bytes, ...], Many(_stream, limits.COVERED_STREAMS_MAX)]
+    heads: Annotated[tuple[bytes, ...], Many(Blob(HEAD_HASH_SIZE), limits.COVERED_STREAMS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals(Message):
+    """What is here of a tailer: (epoch, numbers); (stream, path, head, offsets); (epoch, number, content)."""
+
+    tag: ClassVar[int] = 21
+    size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
+    ask: Ask
+    epochs: Annotated[tuple[tuple[int, Ranges], ...], Many(Group(_u64, Set()), limits.ENTRIES_MAX)]
+    streams: Annotated[
+        tuple[tuple[bytes, bytes, bytes, Ranges], ...],
+        Many(Group(_stream, _path, Blob(HEAD_HASH_SIZE), Set()), limits.ENTRIES_MAX),
+    ]
+    contents: Annotated[tuple[tuple[int, int, bytes], ...], Many(Group(_u64, _u64, _digest), limits.ENTRIES_MAX)]
+    unsure: Yes
+
+
+@dataclass(frozen=True, slots=True)
+class Peers(Message):
+    """Which bucks are there, and how wide is a bucket?"""
+
+    tag: ClassVar[int] = 22
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class View(Message):
+    """The bucks that I know of, me among them."""
+
+    tag: ClassVar[int] = 23
+    size_max: ClassVar[int] = limits.PEERS_FRAME_MAX
+    ask: Ask
+    width: Annotated[int, Number(32, 1, limits.WIDTH_MAX_S)]
+    peers: PeerList
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip(Message):
+    """Between bucks: here is my view, give me yours."""
+
+    tag: ClassVar[int] = 24
+    size_max: ClassVar[int] = limits.PEERS_FRAME_MAX
+    ask: Ask
+    peers: PeerList
+
+
+@dataclass(frozen=True, slots=True)
+class Clock(Message):
+    """What time is it? Also how an idle link shows that both ends live."""
+
+    tag: ClassVar[int] = 25
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class ClockIs(Message):
+    """The wall clock's nanoseconds."""
+
+    tag: ClassVar[int] = 26
+    ask: Ask
+    time_ns: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets(Message):
+    """Which buckets in [start, end) are here?"""
+
+    tag: ClassVar[int] = 32
+    ask: Ask
+    start: U32
+    end: U32
+
+
+@dataclass(frozen=True, slots=True)
+class BucketsAre(Message):
+    """(bucket, bytes, packets, last arrival in ns, unsure) each."""
+
+    tag: ClassVar[int] = 33
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    ask: Ask
+    buckets: Annotated[
+        tuple[tuple[int, int, int, int, bool], ...],
+        Many(Group(_u32, _u64, _u64, _u64, Flag()), limits.ENTRIES_MAX),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class List(Message):
+    """Which packets of a bucket are here; where host or path are not empty: with a stream of theirs."""
+
+    tag: ClassVar[int] = 34
+    ask: Ask
+    bucket: U32
+    host: Host = b""
+    path: Path = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Message):
+    """(tailer, epoch, numbers) each. `conflicts`: keys under which two different packets are here."""
+
+    tag: ClassVar[int] = 35
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    ask: Ask
+    bucket: U32
+    entries: Held
+    unsure: Yes
+    conflicts: Annotated[tuple[Key, ...], Many(Group(_node, _u64, _u64, make=Key), limits.ENTRIES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Message):
+    """Send these packets of one bucket, in the order that suits you."""
+
+    tag: ClassVar[int] = 36
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    ask: Ask
+    bucket: U32
+    keys: Held
+
+
+@dataclass(frozen=True, slots=True)
+class PacketIs(Message):
+    """One packet of those asked for; Done ends them."""
+
+    tag: ClassVar[int] = 37
+    size_max: ClassVar[int] = limits.PACKET_SIZE_MAX + 64
+    ask: Ask
+    packet: PacketBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seals(Message):
+    """The seals of one tailer (of all, if empty) whose number in the chain is at least `since`."""
+
+    tag: ClassVar[int] = 38
+    ask: Ask
+    tailer: NodeOrAll
+    since: U64
+
+
+@dataclass(frozen=True, slots=True)
+class SealsAre(Message):
+    """Some of the seals asked for, together at most LIST_FRAME_MAX unless it is one alone; Done ends them."""
+
+    tag: ClassVar[int] = 39
+    size_max: ClassVar[int] = 2 * limits.LIST_FRAME_MAX
+    ask: Ask
+    seals: Annotated[tuple[bytes, ...], Many(Blob(1, limits.SEAL_SIZE_MAX), limits.ENTRIES_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Streams(Message):
+    """Which streams have events in this bucket?"""
+
+    tag: ClassVar[int] = 40
+    ask: Ask
+    bucket: U32
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsAre(Message):
+    """(host, path, stream, tailer, offsets) each."""
+
+    tag: ClassVar[int] = 41
+    size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
+    ask: Ask
+    streams: Annotated[
+        tuple[tuple[bytes, bytes, bytes, bytes, Ranges], ...],
+        Many(Group(_host, _path, _stream, _node, Set()), limits.ENTRIES_MAX),
+    ]
+
+
+Question: TypeAlias = (
+    Put | SealPut | Have | Covered | Peers | Gossip | Clock | Buckets | List | Get | Seals | Streams
+)  # fmt: skip
+Answer: TypeAlias = (
+    Ok | No | Done | Receipt | Intervals | View | ClockIs | BucketsAre | Listing | PacketIs | SealsAre | StreamsAre
+)  # fmt: skip
+
+MESSAGES: Final[dict[int, type[Message]]] = {
+    kind.tag: kind
+    for kind in (
+        Hello, No, Ok, Done, Put, SealPut, Have, Receipt, Covered, Intervals, Peers, View, Gossip, Clock, ClockIs,
+        Buckets, BucketsAre, List, Listing, Get, PacketIs, Seals, SealsAre, Streams, StreamsAre,
+    )
+}  # fmt: skip
+RESERVED: Final = {48: "live", 49: "event rows", 50: "archived", 51: "pull", 52: "handshake"}
