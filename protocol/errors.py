@@ -6,6 +6,7 @@ BuckError
 │   ├── RemoteProtocolError    the peer did: close the link, keep serving others
 │   ├── Refused                the peer (or our own check of it) says no to the whole link: don't dial again at once
 │   └── LinkLost               the link ended under a question: whether it was done is not known, ask elsewhere
+│       └── Unanswered         the link lives, the answer did not come in time: ask elsewhere too
 ├── FormatError                bytes that are not what they claim to be: never use them, say where they are
 │   ├── PacketError
 │   │   └── TornError          they end too early: at the end of a file that is a torn tail, else corruption
@@ -46,6 +47,10 @@ class Refused(ProtocolError):
 
 class LinkLost(ProtocolError):
     """The link ended while a question was under way: nobody knows whether it was answered."""
+
+
+class Unanswered(LinkLost):
+    """No answer within the time given; the link itself may be well."""
 
 
 class FormatError(BuckError):

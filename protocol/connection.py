@@ -1,0 +1,208 @@
+"""One conversation without its socket: bytes in, messages out; messages in, bytes out.
+
+Each side begins with the preface, `BUCK`, its wire version and its flags. The side that dials says Hello at once; the
+side that listens reads it, and answers with its own Hello, or with No and the end. From then on the dialler asks and
+the listener answers. Both sides walk through the same states, each for itself:
+
+    PREFACE -> (HANDSHAKE) -> HELLO -> OPEN -> CLOSED
+
+HANDSHAKE is where Noise_XXpsk3 goes when flags say so, with both prefaces as its prologue, so that nobody can change
+them on the way; Hello then travels inside. With security "none", which is all that is spoken now, it is passed by.
+What may be sent in which state is a table (TABLE); no entry, no transition: that is an error, with state and message
+in its text. If we break it, it is our bug (LocalProtocolError); if the peer does, the link ends (RemoteProtocolError).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import Final
+
+from protocol.conversation import ANSWERS, MAY_ASK
+from protocol.errors import LocalProtocolError, Refused, RemoteProtocolError
+from protocol.frames import Frame, Frames, frame
+from protocol.limits import WIRE_VERSION
+from protocol.messages import MESSAGES, Hello, Message, No
+from protocol.packed import Buffer
+from protocol.payload import dump, load
+
+MAGIC: Final = b"BUCK"
+SECURITY_NONE: Final = 0
+PREFACE: Final = MAGIC + bytes([WIRE_VERSION, SECURITY_NONE])
+PREFACE_SIZE: Final = len(PREFACE)
+
+
+class State(Enum):
+    """Where one side is."""
+
+    PREFACE = "preface"
+    HANDSHAKE = "handshake"
+    HELLO = "hello"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Preface(Message):
+    """Stands for the preface in the tables; it is no frame."""
+
+
+class Handshake(Message):
+    """Stands for the encrypted handshake in the tables: its place, until there is one."""
+
+
+Table = Mapping[State, Mapping[type[Message], State]]
+
+
+def _table(may_open: Mapping[type[Message], State]) -> Table:
+    return {
+        State.PREFACE: {Preface: State.HELLO},
+        State.HANDSHAKE: {Handshake: State.HELLO},
+        State.HELLO: {Hello: State.OPEN, No: State.CLOSED},
+        State.OPEN: may_open,
+        State.CLOSED: {},
+    }
+
+
+ASKER: Final[Mapping[str, Table]] = {
+    role: _table({kind: State.OPEN for kind in kinds}) for role, kinds in MAY_ASK.items()
+}
+ANSWERER: Final[Table] = _table({kind: State.OPEN for kinds in ANSWERS.values() for kind in kinds})
+STRANGER: Final[Table] = _table({})  # an asker whose role is not known yet
+
+Check = Callable[[Hello], "str | None"]
+
+
+def everyone(hello: Hello) -> str | None:
+    """The check that refuses nobody."""
+    return None
+
+
+class Connection:
+    """One side of one link. `check` says why a peer is refused (one of messages.REASONS), or None."""
+
+    def __init__(self, hello: Hello, *, dialing: bool, check: Check | None = None) -> None:
+        self.hello = hello
+        self.dialing = dialing
+        self.peer: Hello | None = None
+        self.refusal: Refused | None = None  # why we will not talk to the peer
+        self.us = State.PREFACE
+        self.them = State.PREFACE
+        self._check = check or everyone
+        self._ours = ASKER[hello.role] if dialing else ANSWERER
+        self._theirs = ANSWERER if dialing else STRANGER
+        self._frames = Frames({})
+
+    def start(self) -> bytes:
+        """What to send first: the preface, and behind it the Hello of who dials."""
+        self._step_us(Preface)
+        return PREFACE + self.send_whole(self.hello) if self.dialing else PREFACE
+
+    def greet(self) -> bytes:
+        """The listener's answer to Hello: its own, or No if the peer is refused."""
+        if self.refusal:
+            return self.send_whole(No(0, self.refusal.reason, self.refusal.text))
+        return self.send_whole(self.hello)
+
+    def send(self, message: Message) -> list[Buffer]:
+        """The buffers to send for `message`: a large packet is one of them, as it is. LocalProtocolError if illegal."""
+        kind = type(message)
+        if self.us is State.OPEN and self.them is not State.OPEN:
+            raise LocalProtocolError(f"{kind.__name__} before the peer's Hello")
+        self._step_us(kind)
+        return frame(kind.tag, dump(message))
+
+    def send_whole(self, message: Message) -> bytes:
+        """The same as one piece, for small messages."""
+        return b"".join(self.send(message))
+
+    def receive(self, data: bytes) -> None:
+        """Take what arrived, as far as the handshake goes at once; `messages` gives the rest.
+
+        RemoteProtocolError if it breaks the rules; Refused if the peer refuses us, or who dialled must refuse it.
+        """
+        self._frames.feed(data)
+        if self.them is State.PREFACE:
+            self._read_preface()
+        if self.them is State.HELLO:
+            received = self._frames.next()
+            if received:
+                self._read_hello(received)
+
+    def messages(self) -> Iterator[Message]:
+        """The messages that are here by now."""
+        while self.them is State.OPEN and (received := self._frames.next()):
+            kind = MESSAGES[received.tag]
+            message = load(kind, received.payload)
+            self.them = self._theirs[State.OPEN][kind]
+            yield message
+
+    def end(self) -> None:
+        """The peer's bytes have ended: RemoteProtocolError unless that was between two frames."""
+        state, self.them = self.them, State.CLOSED
+        if state is not State.OPEN:
+            raise RemoteProtocolError(f"the link ended in the state {state.value}")
+        if not self._frames.whole:
+            raise RemoteProtocolError("the link ended in the middle of a frame")
+
+    def _step_us(self, kind: type[Message]) -> None:
+        try:
+            self.us = self._ours[self.us][kind]
+        except KeyError:
+            raise LocalProtocolError(
+                f"a {self.hello.role} can't send {kind.__name__} in state {self.us.value}"
+            ) from None
+
+    def _expect(self, state: State) -> None:
+        """Enter `state` on the peer's side: from now on only frames that are legal there are taken."""
+        self.them = state
+        self._frames.bounds = {kind.tag: kind.size_max for kind in self._theirs[state]}
+
+    def _read_preface(self) -> None:
+        if self._frames.held < PREFACE_SIZE:
+            return
+        preface = bytes(self._frames.take(PREFACE_SIZE))
+        if not preface.startswith(MAGIC):
+            raise RemoteProtocolError(f"the peer does not speak this protocol: it began with {preface!r}")
+        version, flags = preface[4], preface[5]
+        if version != WIRE_VERSION:
+            raise Refused("version", f"the peer speaks wire version {version}, this is {WIRE_VERSION}")
+        if flags != SECURITY_NONE:
+            raise Refused("security", 'the peer wants an encrypted link, here is only security = "none"')
+        self._expect(self._theirs[State.PREFACE][Preface])
+
+    def _read_hello(self, received: Frame) -> None:
+        message = load(MESSAGES[received.tag], received.payload)
+        if isinstance(message, No):
+            self._expect(State.CLOSED)
+            raise Refused(message.reason, f"the peer refuses: {message.text}")
+        assert isinstance(message, Hello)
+        self.refusal = self._judge(message)
+        if self.refusal:
+            self._expect(State.CLOSED)
+            if self.dialing:
+                raise self.refusal
+            return
+        self.peer = message
+        if not self.dialing:
+            self._theirs = ASKER[message.role]
+        self._expect(State.OPEN)
+
+    def _judge(self, hello: Hello) -> Refused | None:
+        """Why not to talk to who says this hello."""
+        if hello.public == self.hello.public:
+            return Refused("role", "that is this node itself")
+        if self.dialing and hello.role != "buck":
+            return Refused("role", f"a {hello.role} answers where a buck was expected")
+        if hello.versions[0] > hello.versions[1]:
+            return Refused("version", "the peer reads no packet version at all")
+        reason = self._check(hello)
+        if reason is None:
+            return None
+        mine = self.hello
+        texts = {
+            "env": f"env {hello.env!r} is not {mine.env!r}",
+            "width": f"buckets of {hello.width} s are not {mine.width} s",
+            "version": f"packet versions {hello.versions} do not meet {mine.versions}",
+            "role": f"a {hello.role} is not let in",
+        }
+        return Refused(reason, texts.get(reason, ""))

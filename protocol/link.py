@@ -1,0 +1,341 @@
+"""The only file here that awaits: a Connection over a trio stream, and the asking side of one.
+
+A Link reads in large pieces, and writes a message at a time whoever sends, so frames never mix. A peer that takes
+nothing for SEND_STALL_S, or says nothing for IDLE_S, ends the link. Sending waits while the peer's window is full:
+that is all the back-pressure there is, and enough.
+
+An Asker keeps many questions under way on one link: a reader task gives each answer to whoever waits for its number.
+Each question has its own deadline. When the link dies, all that wait get LinkLost, for what became of their
+questions is not known. Answers in parts (packets, seals) queue up for their reader; when PARTS_BYTES_MAX of them
+wait, the link is not read on, other answers included: so read parts promptly, or over a link of their own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import trio
+
+from protocol import limits
+from protocol.connection import Check, Connection
+from protocol.conversation import ANSWERS
+from protocol.errors import LinkLost, RemoteProtocolError, Unanswered
+from protocol.messages import Clock, Done, Hello, Message, No, Question
+from protocol.packed import Buffer
+
+GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+
+class Link:
+    """A conversation over `stream`: `handshake`, then `send` and iterate, then `aclose`."""
+
+    def __init__(self, stream: trio.abc.Stream, connection: Connection, idle_s: float = limits.IDLE_S) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._idle_s = idle_s
+        self._sending = trio.StrictFIFOLock()
+        self._broken = False  # a frame was cut off on its way out: nothing can be sent behind it
+        self._ready: Iterator[Message] = connection.messages()
+
+    @property
+    def peer(self) -> Hello:
+        """Who is at the other end; only after the handshake."""
+        peer = self._connection.peer
+        assert peer is not None
+        return peer
+
+    async def handshake(self, timeout_s: float = limits.HANDSHAKE_S) -> None:
+        """Exchange prefaces and Hellos. Refused, RemoteProtocolError or LinkLost if that fails; then close."""
+        connection = self._connection
+        with trio.move_on_after(timeout_s) as scope:
+            await self._write([connection.start()])
+            while connection.peer is None and connection.refusal is None:
+                connection.receive(await self._receive())
+            if not connection.dialing:
+                await self._write([connection.greet()])
+            if connection.refusal:
+                raise connection.refusal
+        if scope.cancelled_caught:
+            raise LinkLost(f"no handshake within {timeout_s:g} s")
+
+    async def send(self, message: Message) -> None:
+        """Send one message whole; waits while others are sent, and while the peer does not read."""
+        await self._write(self._connection.send(message))
+
+    def __aiter__(self) -> Link:
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message; ends when the peer closed cleanly. RemoteProtocolError or LinkLost otherwise."""
+        while True:
+            for message in self._ready:
+                return message
+            data = await self._receive()
+            if not data:
+                self._connection.end()
+                raise StopAsyncIteration
+            self._connection.receive(data)
+            self._ready = self._connection.messages()
+
+    async def aclose(self) -> None:
+        """Close the stream; safe to call twice."""
+        await self._stream.aclose()
+
+    async def _receive(self) -> bytes:
+        try:
+            with trio.move_on_after(self._idle_s) as scope:
+                data = bytes(await self._stream.receive_some(limits.READ_SIZE))
+        except GONE as error:
+            raise LinkLost(f"the link broke: {error}") from error
+        if scope.cancelled_caught:
+            raise LinkLost(f"the peer said nothing for {self._idle_s:g} s")
+        if not data and self._connection.peer is None:
+            self._connection.end()
+        return data
+
+    async def _write(self, buffers: list[Buffer]) -> None:
+        if sum(map(len, buffers)) <= limits.JOIN_MAX:
+            buffers = [b"".join(buffers)]
+        try:
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            if self._broken:
+                raise LinkLost("the link broke while something was sent")
+            await self._write_all(buffers)
+        finally:
+            self._sending.release()
+
+    async def _write_all(self, buffers: list[Buffer]) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing has been sent yet
+        self._broken = True
+        try:
+            for buffer in buffers:
+                view = memoryview(buffer)
+                for at in range(0, len(view), limits.READ_SIZE):
+                    with trio.fail_after(limits.SEND_STALL_S):
+                        await self._stream.send_all(view[at : at + limits.READ_SIZE])
+            self._broken = False
+        except trio.TooSlowError as error:
+            raise LinkLost(f"the peer took nothing for {limits.SEND_STALL_S:g} s") from error
+        except GONE as error:
+            raise LinkLost(f"the link broke: {error}") from error
+        finally:
+            if self._broken:
+                await trio.aclose_forcefully(self._stream)
+
+
+class _Question:
+    """One question under way: its answers, as far as they came and nobody took them."""
+
+    def __init__(self, kind: type[Message]) -> None:
+        self.kind = kind
+        self.answers: deque[Message] = deque()
+        self.error: LinkLost | None = None
+        self._news = trio.Event()
+
+    def wake(self) -> None:
+        """Something was put into `answers` or `error`."""
+        self._news.set()
+
+    async def answer(self) -> Message:
+        """The next answer; LinkLost when there will be none."""
+        while not self.answers:
+            if self.error:
+                raise self.error
+            self._news = trio.Event()
+            await self._news.wait()
+        return self.answers.popleft()
+
+
+class Asker:
+    """The asking side of a link. Made by open_asker; `lost` is set when the link died."""
+
+    def __init__(self, link: Link, timeout_s: float) -> None:
+        self.lost = trio.Event()
+        self.strays = 0  # answers that came when nobody waited for them any more
+        self._link = link
+        self._timeout_s = timeout_s
+        self._room = trio.Semaphore(limits.ASKS_MAX)
+        self._questions: dict[int, _Question] = {}
+        self._last = 0
+        self._queued = 0  # bytes of answers that nobody took yet
+        self._taken = trio.Event()
+        self._error: LinkLost | None = None
+
+    @property
+    def peer(self) -> Hello:
+        """Who answers."""
+        return self._link.peer
+
+    async def ask(self, question: Question, timeout_s: float | None = None) -> Any:
+        """The one answer to `question`, whose `ask` is filled in here; No is an answer too (see conversation.ANSWERS).
+
+        Unanswered after `timeout_s`, LinkLost when the link broke: either way it may have been done.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        with trio.move_on_after(timeout_s):
+            number = await self.begin(question)
+            try:
+                return await self.take(number)
+            finally:
+                self.forget(number)
+        raise Unanswered(f"no answer to {type(question).__name__} within {timeout_s:g} s")
+
+    def ask_many(self, question: Question, timeout_s: float | None = None) -> Parts:
+        """The answers in parts to `question`: iterate. `timeout_s` is from one part to the next."""
+        return Parts(self, question, self._timeout_s if timeout_s is None else timeout_s)
+
+    async def begin(self, question: Question) -> int:
+        """Send a question and return its number, which must be given to `forget` in the end."""
+        try:
+            self._room.acquire_nowait()
+        except trio.WouldBlock:
+            await self._room.acquire()
+        self._last = self._last % 0xFFFF_FFFF + 1  # never 0; and never in use, with 1,024 under way at most
+        number = self._last
+        entry = self._questions[number] = _Question(type(question))
+        entry.error = self._error
+        try:
+            if self._error is None:
+                await self._link.send(replace(question, ask=number))
+        except BaseException:
+            self.forget(number)
+            raise
+        return number
+
+    async def take(self, number: int) -> Message:
+        """The next answer to question `number`."""
+        message = await self._questions[number].answer()
+        self._drain(_weight(message))
+        return message
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for `number` any more: its queue goes, and what still comes is dropped."""
+        question = self._questions.pop(number, None)
+        if question:
+            self._drain(sum(map(_weight, question.answers)))
+            self._room.release()
+
+    async def run_reader(self) -> None:
+        """Give each answer to who waits for it, until the link ends; then tell all that wait."""
+        error = LinkLost("the peer closed the link")
+        try:
+            async for message in self._link:
+                self._give(message)
+                while self._queued > limits.PARTS_BYTES_MAX:
+                    self._taken = trio.Event()
+                    await self._taken.wait()
+        except LinkLost as caught:
+            error = caught
+        except RemoteProtocolError as caught:
+            error = LinkLost(f"the peer broke the rules: {caught}")
+        finally:
+            self._fail(error)
+
+    async def run_pings(self) -> None:
+        """Ask for the time whenever PING_S passed: the reader ends the link if nothing at all comes back."""
+        while not self.lost.is_set():
+            with trio.move_on_after(limits.PING_S):
+                await self.lost.wait()
+            with suppress(LinkLost):  # unanswered is no verdict: a slow answer to something large may be on its way
+                await self.ask(Clock(0), limits.PING_S)
+
+    def _give(self, message: Message) -> None:
+        number: int = message.ask  # type: ignore[attr-defined]  # every answer has it
+        question = self._questions.get(number)
+        if question is None:
+            self.strays += 1
+            return
+        if type(message) not in ANSWERS[question.kind]:
+            raise RemoteProtocolError(f"{type(message).__name__} is no answer to {question.kind.__name__}")
+        question.answers.append(message)
+        self._queued += _weight(message)
+        question.wake()
+
+    def _fail(self, error: LinkLost) -> None:
+        self._error = error
+        for question in self._questions.values():
+            question.error = error
+            question.wake()
+        self.lost.set()
+
+    def _drain(self, weight: int) -> None:
+        self._queued -= weight
+        if self._queued <= limits.PARTS_BYTES_MAX:
+            self._taken.set()
+
+
+class Parts:
+    """Answers as they come: iterate until Done or No, which is the last one. Errors as for Asker.ask."""
+
+    def __init__(self, asker: Asker, question: Question, timeout_s: float) -> None:
+        self._asker = asker
+        self._question = question
+        self._timeout_s = timeout_s
+        self._number: int | None = None
+        self._ended = False
+
+    def __aiter__(self) -> Parts:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        with trio.move_on_after(self._timeout_s):
+            if self._number is None:
+                self._number = await self._asker.begin(self._question)
+            message = await self._asker.take(self._number)
+            if isinstance(message, Done | No):
+                self._end()
+            return message
+        raise Unanswered(f"no part of an answer to {type(self._question).__name__} within {self._timeout_s:g} s")
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._number is not None:
+            self._asker.forget(self._number)
+
+    def __del__(self) -> None:
+        self._end()  # whoever leaves early must not keep the queue; forgetting twice does nothing
+
+
+@asynccontextmanager
+async def open_asker(
+    stream: trio.abc.Stream, hello: Hello, *, timeout_s: float = 10.0, check: Check | None = None
+) -> AsyncIterator[Asker]:
+    """Shake hands over `stream` and ask on it. Closes the stream in the end, whatever happens.
+
+    What the body raises comes out as it is, not in a group: the tasks in here raise nothing of their own.
+    """
+    link = Link(stream, Connection(hello, dialing=True, check=check))
+    failure: Exception | None = None
+    try:
+        await link.handshake()
+        async with trio.open_nursery() as nursery:
+            asker = Asker(link, timeout_s)
+            nursery.start_soon(asker.run_reader)
+            nursery.start_soon(asker.run_pings)
+            try:
+                yield asker
+            except Exception as error:  # carried out of the nursery by hand, see above
+                failure = error
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.move_on_after(1.0) as scope:
+            scope.shield = True  # closing a socket is short; a cancelled caller must not leak it
+            await link.aclose()
+    if failure:
+        raise failure
+
+
+def _weight(message: Message) -> int:
+    """What an answer holds in memory, about."""
+    packet = getattr(message, "packet", b"")
+    seals = getattr(message, "seals", ())
+    return 256 + len(packet) + sum(map(len, seals))
