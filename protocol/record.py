@@ -28,7 +28,7 @@ def encode_record(value: object) -> bytes:
     payload = msgpack.packb(value, use_bin_type=True)
     if len(payload) > PAYLOAD_MAX:
         raise FormatError(f"a record of {len(payload)} bytes is over the limit of {PAYLOAD_MAX}")
-    data = _PREFIX.pack(MAGIC, len(payload)) + payload
+    data: bytes = _PREFIX.pack(MAGIC, len(payload)) + payload
     return data + blake3(data).digest()
 
 

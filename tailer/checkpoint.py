@@ -1,9 +1,9 @@
 """What a tailer must remember over a restart, beside its packets: values, and their plain form in a journal record.
 
-`Checkpoint` is what the agent says of its inputs. The journal adds what it knows itself (epochs, seals, width, members) and
-writes all of it at the head of each segment. `EpochNotes` says what became of an epoch's packets, as sets of numbers, so
-that a thousand packets cost a few bytes. Reading back trusts nothing: what is not as it should be raises FormatError, and
-the journal goes on with an older checkpoint.
+`Checkpoint` is what the agent says of its inputs. The journal adds what it knows itself (epochs, seals, width, members)
+and writes all of it at the head of each segment. `EpochNotes` says what became of an epoch's packets, as sets of
+numbers, so that a thousand packets cost a few bytes. Reading back trusts nothing: what is not as it should be raises
+FormatError, and the journal goes on with an older checkpoint.
 """
 
 from collections.abc import Mapping
@@ -61,8 +61,7 @@ class EpochNotes:
     synced: dict[bytes, Ranges] = field(default_factory=dict)  # node -> numbers it said are fsynced
 
     def plain(self) -> list[object]:
-        nodes = [{node: ranges.flat() for node, ranges in which.items() if ranges} for which in (self.stored, self.synced)]
-        return [self.done.flat(), self.sealed.flat(), *nodes]
+        return [self.done.flat(), self.sealed.flat(), _plain_nodes(self.stored), _plain_nodes(self.synced)]
 
     def merge(self, other: "EpochNotes") -> None:
         self.done |= other.done
@@ -94,6 +93,7 @@ class State:
     segments: tuple[int, ...] = ()  # which files belong to the journal; others below `segment` were dropped before
     epochs: dict[int, EpochNotes] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)  # epoch -> the number after its last, for epochs before this one
+    lost: dict[int, int] = field(default_factory=dict)  # epoch -> its last known number, of epochs that a crash ended
     coverage: dict[bytes, Ranges] = field(default_factory=dict)  # stream -> offsets that packets hold
 
     def plain(self) -> dict[str, object]:
@@ -116,6 +116,7 @@ class State:
             "segments": list(self.segments),
             "epochs": plain_notes(self.epochs),
             "ends": self.ends,
+            "lost": self.lost,
             "coverage": {stream: ranges.flat() for stream, ranges in self.coverage.items()},
         }
 
@@ -146,8 +147,13 @@ class State:
             segments=tuple(int(index) for index in value["segments"]),
             epochs=notes_from_plain(value["epochs"]),
             ends={int(epoch): int(end) for epoch, end in value["ends"].items()},
+            lost={int(epoch): int(number) for epoch, number in value["lost"].items()},
             coverage={bytes(stream): Ranges.from_flat(flat) for stream, flat in value["coverage"].items()},
         )
+
+
+def _plain_nodes(which: Mapping[bytes, Ranges]) -> dict[bytes, list[int]]:
+    return {node: ranges.flat() for node, ranges in which.items() if ranges}
 
 
 def plain_notes(epochs: Mapping[int, EpochNotes]) -> dict[int, list[object]]:

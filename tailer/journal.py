@@ -1,0 +1,416 @@
+"""The journal: write-ahead log, queue and checkpoint in one; packets in number order, in segments of 64 MiB.
+
+    0000000007.segment   checkpoint | packet 1 | packet 2 | notes | packet 3 | seal | ...
+    0000000008.segment   checkpoint | packet 4 | ...                              <- the only one written to
+
+What a source gave is acknowledged once its packet is appended here and synced (A0). Everything a restart needs is in
+the same files: each segment opens with a checkpoint, notes say which packets which bucks hold, and seals are kept until
+enough bucks have them. The index in memory (ledger.py) holds no bytes: packets are read back to be sent again.
+
+*Syncing* is group commit: whoever awaits `sync` shares the next fsync with all who wait; segments.py says what happens
+when that fails. *Space*: a segment goes when all its packets are done and sealed, and a later segment's checkpoint is
+on the device. Above 80 % packets that two bucks have on their devices are given up early, oldest first, and counted as
+short. When that doesn't help, `room` is 0, the sources wait, and nothing is lost.
+
+It refuses a folder in use, and one that belongs to another node or env. It never overwrites or repairs an old segment,
+but for cutting off what a crash left torn at its end.
+"""
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+
+import trio
+
+from protocol.errors import FormatError
+from protocol.identity import NodeKey
+from protocol.limits import PACKET_SIZE_MAX
+from protocol.packet import Header, Packet, build, read
+from protocol.ranges import Ranges
+from protocol.record import encode_record
+from protocol.seal import Seal
+from service.config import ConfigError
+from service.faults import faultpoint
+from service.log import get_log
+from service.machine import BusyError, Lock, Machine
+from tailer.blocks import Draft
+from tailer.checkpoint import Checkpoint, MemberState, State, plain_notes
+from tailer.ledger import Entry, Ledger
+from tailer.replay import FIRST_NUMBER, Recovery, Replay, entry_of, replay_folder
+from tailer.segment import Segment
+from tailer.segments import JournalError, JournalFull, Segments
+
+__all__ = ["Journal", "JournalError", "JournalFull"]
+
+SIZE_MAX = 4 << 30
+SIZE_MIN = 32 << 20  # four of the largest packets: below that it could wait for itself
+DISK_SHARE = 10  # at most one part in so many of the file system
+DISK_FREE_MIN = 16 << 20  # left to others on a disk that is nearly full
+PRESSED = 0.8  # above this part of the size, packets on two devices are given up early
+SHORT_NODES = 2
+ENTRIES_MAX = 262_144  # packets in the index: about 130 MB of memory; reached after weeks without any buck
+SYNC_EVERY_S = 1.0
+SYNC_RETRY_MAX_S = 60.0
+SYNC_BYTES = 8 << 20  # a sync is asked for early
+UNSYNCED_MAX = 32 << 20  # held in memory in case an fsync fails; then reading waits
+ROOM_POLL_S = 0.5  # others may free the disk without telling us
+
+log = get_log("tailer.journal")
+
+
+class Journal:
+    """The single writer of a journal folder. Make one with `open`."""
+
+    def __init__(self, machine: Machine, folder: str, env: str, key: NodeKey, host: bytes, epoch: int) -> None:
+        self.machine = machine
+        self.folder = folder
+        self.env = env
+        self.node = key.node
+        self.host = host
+        self.epoch = epoch
+        self.width = 0
+        self.crashes = 0
+        self.size_max = 0
+        self.ledger = Ledger()
+        self.recovered = Recovery()
+        self.members: tuple[MemberState, ...] = ()
+        self.seals: dict[int, bytes] = {}  # by number: the head of the chain, and those too few bucks have
+        self.undelivered: set[int] = set()
+        self.lost: dict[int, int] = {}  # epochs ended by a crash, each with its last known number, until a seal says so
+        self.given_up: dict[int, Ranges] = {}  # numbers that can be had nowhere any more, until a seal says so
+        self.state: Callable[[], Checkpoint] | None = None
+        self.counters: Counter[str] = Counter()
+        self._segments = Segments(machine, folder, self._head, self.counters)
+        self._next = FIRST_NUMBER
+        self._coverage: dict[bytes, Ranges] = {}
+        self._ends: dict[int, int] = {}
+        self._delivered: list[int] = []  # not yet noted
+        self._syncing = trio.Lock()
+        self._sync_soon = trio.Event()
+        self._freed = trio.Event()
+        self._lock: Lock | None = None
+
+    # --- opening and closing ----------------------------------------------------------------------------------------
+
+    @classmethod
+    async def open(
+        cls,
+        machine: Machine,
+        folder: str,
+        *,
+        env: str,
+        key: NodeKey,
+        host: bytes,
+        epoch: int,
+        size_max: int | None = None,
+    ) -> "Journal":
+        """Take the folder, read what is there (`recovered`), and begin a new segment. ConfigError, JournalError."""
+        self = cls(machine, folder, env, key, host, epoch)
+        try:
+            self._take_folder()
+            space = machine.disk.space(folder)
+            self.size_max = max(SIZE_MIN, min(size_max or SIZE_MAX, space.total // DISK_SHARE))
+            self._segments.size_max = self.size_max
+            self._recover(replay_folder(machine.disk, folder, Replay(env, key.node)))
+            self._segments.roll()
+            await self.sync()
+        except BaseException as error:
+            self.release()
+            if isinstance(error, OSError) and not isinstance(error, JournalError):
+                why = f"the journal can't be opened: {error.strerror or error}"
+                raise JournalError(error.errno, why, folder) from error
+            raise
+        return self
+
+    def _take_folder(self) -> None:
+        disk = self.machine.disk
+        try:
+            disk.mkdirs(self.folder)
+            self._lock = disk.lock(f"{self.folder}/lock")
+        except BusyError as error:
+            raise ConfigError(
+                f"{self.folder}: the journal is in use by another tailer; stop it, or give --journal another folder"
+            ) from error
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: the journal can't be made: {error.strerror or error}") from error
+
+    def _recover(self, replay: Replay) -> None:
+        self._refuse_foreign(replay)
+        self._segments.all = replay.segments
+        for index in replay.stale():
+            self._segments.drop(index)
+        found = self.recovered = replay.finish(self.ledger)
+        head = max(replay.seals, default=0)
+        self.seals = {n: seal for n, seal in sorted(replay.seals.items()) if n == head or n in replay.undelivered}
+        self.undelivered = replay.undelivered & set(self.seals)
+        self.lost = dict(replay.lost)
+        self._coverage = {stream: ranges.copy() for stream, ranges in found.coverage.items()}
+        self._ends = dict(found.ends)
+        if replay.base is not None:
+            self.width, self.members, self.crashes = replay.base.width, replay.base.members, replay.base.crashes
+        if found.found and not found.clean:
+            self._note_crash()
+
+    def _note_crash(self) -> None:
+        found = self.recovered
+        self.crashes += 1
+        if found.epoch is not None:
+            self.lost[found.epoch] = found.ends.get(found.epoch, FIRST_NUMBER) - 1
+        holes = sum(ranges.count for ranges in found.holes.values())
+        findings = {"skipped": found.skipped, "cut": found.cut, "missing": holes, "foreign": found.foreign}
+        log.warning("the journal was not closed in order", folder=self.folder, stale=found.stale, **findings)
+
+    def _refuse_foreign(self, replay: Replay) -> None:
+        if replay.owners and (self.env, self.node) not in replay.owners:
+            env, node = replay.owners.most_common(1)[0][0]
+            raise ConfigError(
+                f"{self.folder}: the journal belongs to node {node.hex()} in env {env!r}, this is {self.node.hex()} in "
+                f"{self.env!r}; give back its key (--key) and --env, or give --journal another folder"
+            )
+
+    async def close(self, clean: bool = True) -> None:
+        """The last act of an orderly stop: nothing may be appended afterwards."""
+        try:
+            if clean:
+                self._write_notes()
+                self._segments.append_control(lambda index: encode_record(self._state(index, clean=True).plain()))
+                await self._segments.sync()
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give the folder back, as it is."""
+        self._segments.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def append(self, draft: Draft) -> Packet:
+        """Number a draft and write its packet (A0 once synced). JournalFull: nothing was changed."""
+        header = self._header(draft)
+        data = build(header, draft.body)
+        if len(data) > self.room():
+            raise JournalFull(errno.ENOSPC, "the journal is full", self.folder)
+        entry = entry_of(header, 0, 0, len(data))
+        entry.opened = draft.opened_at
+
+        def moved(segment: Segment, offset: int) -> None:
+            self.ledger.move(entry, segment.index, offset)
+
+        faultpoint("tailer.journal.append")
+        segment, entry.offset = self._segments.append(data, moved)
+        entry.segment = segment.index
+        self._next += 1
+        self.ledger.add(entry)
+        for stream, first, end, _, _ in header.runs:
+            self._coverage.setdefault(header.streams[stream].id, Ranges()).add(first, end)
+        self.counters["packets"] += 1
+        self.counters["bytes"] += len(data)
+        if self._segments.unsynced_size >= SYNC_BYTES:
+            self._sync_soon.set()
+        faultpoint("tailer.journal.appended")
+        return read(data, verify=False)
+
+    def _header(self, draft: Draft) -> Header:
+        return Header(
+            env=self.env,
+            bucket=draft.bucket,
+            width=self.width,
+            tailer=self.node,
+            host=self.host,
+            epoch=self.epoch,
+            number=self._next,
+            kind=draft.kind,
+            count=draft.count,
+            point_min=draft.point_min,
+            point_max=draft.point_max,
+            late=draft.late,
+            streams=tuple(draft.streams),
+            runs=tuple(draft.runs),
+            content=draft.content,
+            formats=tuple(draft.formats),
+            shn=tuple(draft.shn),
+            app=tuple(draft.app),
+            sizes=tuple(draft.sizes),
+        )
+
+    def add_seal(self, number: int, data: bytes) -> None:
+        """Keep a seal; sync before sending it. What it states counts as stated at once. JournalFull."""
+        self._write({"k": "seal", "seal": data})
+        self.seals = {n: seal for n, seal in self.seals.items() if n in self.undelivered}
+        self.seals[number] = data
+        self.undelivered.add(number)
+        for section in Seal.read(data).sections:
+            self.ledger.note_sealed(section.epoch, section.numbers | section.given_up)
+            self.given_up.pop(section.epoch, None)
+            if section.lost_after is not None:
+                self.lost.pop(section.epoch, None)
+
+    def seal_delivered(self, number: int) -> None:
+        """Enough bucks have the seal on their devices."""
+        if number in self.undelivered:
+            self.undelivered.discard(number)
+            self._delivered.append(number)
+            if number != max(self.seals):
+                del self.seals[number]
+
+    def give_up(self, epoch: int, numbers: Ranges) -> None:
+        """These packets can be had nowhere: the next seal says so."""
+        self.given_up[epoch] = self.given_up.get(epoch, Ranges()) | numbers
+        self.ledger.note_gone(epoch, numbers)
+
+    def set_width(self, width: int) -> None:
+        """Take the width of the bucks. ConfigError if this journal holds packets of another."""
+        if self.width not in (0, width):
+            raise ConfigError(
+                f"{self.folder}: the journal has buckets of {self.width} s, the bucks have {width} s; "
+                "start the bucks with its --width, or give --journal another folder"
+            )
+        self.width = width
+
+    def _write(self, value: dict[str, object]) -> None:
+        """A control record; it says which segment it is for, so that a block written elsewhere is noticed."""
+        self._segments.append_control(lambda index: encode_record({**value, "segment": index}))
+
+    def _head(self, index: int) -> bytes:
+        return encode_record(self._state(index).plain())
+
+    def _state(self, index: int, clean: bool = False) -> State:
+        agent = self.state() if self.state is not None else self.recovered.checkpoint or Checkpoint()
+        if self.state is not None:
+            wanted = {stream.id for stream in agent.streams}
+            self._coverage = {stream: ranges for stream, ranges in self._coverage.items() if stream in wanted}
+        live = self.ledger.epochs() | {*self.lost, *self.given_up, *self.recovered.holes, self.epoch}
+        for epoch in {*self._ends, *self.ledger.done} - live:
+            self._ends.pop(epoch, None)
+            self.ledger.forget_epoch(epoch)
+        return State(
+            segment=index,
+            env=self.env,
+            tailer=self.node,
+            epoch=self.epoch,
+            next=self._next,
+            width=self.width,
+            crashes=self.crashes,
+            clean=clean,
+            agent=agent,
+            members=self.members,
+            seals=tuple(self.seals.values()),
+            undelivered=tuple(self.undelivered),
+            segments=tuple(index for index in self._segments.all if self.ledger.live[index]),
+            epochs=self.ledger.snapshot(),
+            ends=self._ends,
+            lost=self.lost,
+            coverage=self._coverage,
+        )
+
+    # --- making durable ---------------------------------------------------------------------------------------------
+
+    async def sync(self) -> None:
+        """All that was appended before this call is on the device after it. JournalError if that can't be had."""
+        wanted = self._segments.order
+        async with self._syncing:
+            if self._segments.is_durable(wanted) and not self.ledger.has_notes:
+                return
+            self._write_notes()
+            finished = [index for index in self._segments.all if not self.ledger.live[index]]
+            await self._segments.sync()
+            self._drop(finished)
+        faultpoint("tailer.journal.synced")
+
+    def _write_notes(self) -> None:
+        epochs, delivered = self.ledger.take_notes(), self._delivered
+        if not epochs and not delivered:
+            return
+        try:
+            self._write({"k": "notes", "epochs": plain_notes(epochs), "delivered": delivered})
+            self._delivered = []
+        except OSError as error:
+            # A full disk. The next checkpoint says all of it; until then a crash costs questions to bucks, no more.
+            log.warning("notes could not be written", folder=self.folder, why=str(error))
+
+    def _drop(self, finished: list[int]) -> None:
+        """Finished segments go, where a later checkpoint is durable. What made them finished was synced just now."""
+        dropped = [index for index in finished if index < self._segments.durable and self._segments.drop(index)]
+        if dropped:
+            self._freed.set()
+            self._freed = trio.Event()
+
+    async def run(self) -> None:
+        """Sync each second, and sooner when much was written. Never ends."""
+        pause = SYNC_EVERY_S
+        while True:
+            with trio.move_on_after(pause):
+                await self._sync_soon.wait()
+            self._sync_soon = trio.Event()
+            try:
+                await self.sync()
+                pause = SYNC_EVERY_S
+            except JournalError:  # told by then; what isn't synced stays in memory, and `room` ends when that is much
+                pause = min(2 * pause, SYNC_RETRY_MAX_S)
+                await trio.sleep(pause)
+
+    # --- room -------------------------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """Bytes that may be appended now; 0 when the sources must wait."""
+        if self._segments.unsynced_size >= UNSYNCED_MAX or len(self.ledger.entries) >= ENTRIES_MAX:
+            return 0
+        try:
+            free = self.machine.disk.space(self.folder).free - DISK_FREE_MIN
+        except OSError:
+            free = self.size_max  # a disk that can't say: writing will
+        return max(0, min(self.size_max - self._segments.used, free))
+
+    async def wait_for_room(self, size: int = PACKET_SIZE_MAX) -> None:
+        """Returns when `size` bytes fit."""
+        while self.room() < size:
+            self.reclaim()
+            self._sync_soon.set()
+            with trio.move_on_after(ROOM_POLL_S):
+                await self._freed.wait()
+
+    @property
+    def pressed(self) -> bool:
+        """Is it so full that packets should be finished now rather than at their window's end?"""
+        return self._segments.used > self.size_max * PRESSED / 2
+
+    def reclaim(self) -> None:
+        """Above 80 %: give up early what two bucks have on their devices, oldest segments first; counted as short."""
+        current = self._segments.current
+        if self.pressed and not self.ledger.live[current.index] and current.size > self._segments.segment_size // 2:
+            self._segments.roll()  # so that the one that is all done can go
+        excess = self._segments.used - int(self.size_max * PRESSED)
+        for index, segment in list(self._segments.all.items())[:-1]:
+            if excess <= 0:
+                return
+            entries = self.ledger.of_segment(index)
+            if all(entry.done or (entry.sealed and len(entry.synced) >= SHORT_NODES) for entry in entries):
+                excess -= segment.size
+                for entry in entries:
+                    self.counters["short"] += not entry.done
+                    self.ledger.note_done(entry)
+
+    # --- reading back -----------------------------------------------------------------------------------------------
+
+    def load(self, entry: Entry) -> Packet | None:
+        """A packet's bytes again, verified; None (counted, and given up unless a buck holds it) if they are damaged."""
+        try:
+            data = self._segments.all[entry.segment].read(entry.offset, entry.size)
+            packet = read(data)
+            if packet.header.key == (self.node, entry.epoch, entry.number):
+                return packet
+        except (FormatError, OSError, KeyError) as error:
+            log.error("a packet can't be read back", epoch=entry.epoch, number=entry.number, why=str(error))
+        self.counters["unreadable"] += 1
+        if not entry.stored:
+            self.give_up(entry.epoch, Ranges([(entry.number, entry.number + 1)]))
+        return None
+
+    def check(self) -> None:
+        """Assert the invariants, for tests."""
+        self.ledger.check()
+        for entry in self.ledger.entries.values():
+            segment = self._segments.all[entry.segment]
+            assert entry.offset + entry.size <= segment.size
