@@ -1,4 +1,4 @@
-"""The one thing pyproject.toml can't say: the compiled kernel, which is optional (its Python twin does the same, slower)."""
+"""The one thing pyproject.toml can't say: the compiled kernel, which is optional (its twin in Python does the same)."""
 
 from glob import glob
 

@@ -11,12 +11,14 @@ of the shapes of times that both read and print by, columns.py the order of the 
     _kernel_out.pxi       Rows: from columns back to bytes, every index checked
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int32_t as i32, int64_t as i64, uint8_t as u8, uint16_t as u16, uint32_t as u32, uint64_t as u64
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from protocol import columns as _columns
 from protocol import formats as _formats
+from protocol import learned as _learned
 from protocol import limits as _limits
 from protocol.errors import ColumnsError
 

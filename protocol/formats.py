@@ -171,7 +171,7 @@ def _unescape(text: str) -> bytes:
 
 
 class Columns(NamedTuple):
-    """What one packet's body is made of, as `Builder.finish` gives it. The views stay valid as long as they are held."""
+    """What one packet's body is made of, as `Builder.finish` gives it."""
 
     lines: memoryview
     small: memoryview  # flags, format, points, shn, app, pid, pri, one after another
