@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from protocol.content import ContentHasher
 from protocol.formats import Format
-from protocol.kernel import DONE, NEED, Builder, Stream, encode
+from protocol.kernel import DONE, FULL, NEED, Builder, Stream, encode
 from protocol.limits import BUILDERS_MAX, EARLY_S, LATE_S, POINT_HZ
 from protocol.packet import Class, Packer, Run, StreamRef
 
@@ -41,7 +41,7 @@ IDLE_S = 5.0
 PATHS_MAX = 96 << 10
 # Empty files of one packet.
 EMPTIES_MAX = 256
-POINT_MAX = (1 << 64) - 1
+POINT_MAX = (1 << 63) - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -150,8 +150,20 @@ class Blocks:
             elif mine[which] in self._open:
                 self._close(mine[which])
 
+    def learn(self, kernel: Stream, block: memoryview, start: int, offset: int, arrival: int) -> None:
+        """Lead a stream's format state through bytes that are in packets already; nothing of it is kept."""
+        scratch = self._spare.pop() if self._spare else Builder()
+        origin, why = offset - start, FULL
+        while why != DONE:
+            scratch.open(0, POINT_MAX, False)
+            start, why, _ = encode(kernel, 0, block, start, origin + start, arrival, True, [scratch], 0, POINT_MAX)
+            scratch.finish()
+        self._spare.append(scratch)
+
     def leave_empty(self, source: Source, arrival: int, now: float) -> None:
         """State that a source is there and has no bytes, so that a reader gets an empty file and not an error."""
+        if self._empty is not None and self._empty.kind != source.kind:
+            self._close_empty()
         if self._empty is None:
             bucket = self._bucket(arrival)
             self._empty = self._start(bucket, False, source.kind, now)

@@ -1,0 +1,260 @@
+"""Which stream is this file? Decided once its first line is complete, for as long as the file is not cut.
+
+    seen before the restart, and its head and tail are still there      its stream goes on
+    head and tail are those of a stream whose own file is gone or cut   it is a copy (copytruncate): that stream goes on
+    it may be a copy still being made                                   wait a little
+    anything else                                                       a new stream; a generation more for an equal head
+
+Two files that both exist are two streams, however alike they are. A stream's name depends on the file alone (inode, birth,
+first line, generation), so a tailer that lost its memory gives the same names again, and what bucks say they have of a
+stream (`coverage`) is not read twice.
+"""
+
+import itertools
+import posixpath
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from protocol.identity import file_stream, head_hash
+from protocol.packet import Class
+from protocol.ranges import Ranges
+from service.log import get_log
+from tailer.blocks import Source
+from tailer.checkpoint import StreamState
+from tailer.inputs.begin import Day, end_of_lines, unwanted
+from tailer.inputs.files import Key
+from tailer.inputs.follow import TAIL_MAX, Follow, first_line, kernel_stream
+
+# Streams whose file is gone or cut that are remembered, so that a copy of it is known.
+LOST_MAX = 1024
+# A file that may be a copy being made is waited for so long after it last grew.
+SUSPECT_S = 3.0
+
+log = get_log("tailer.files")
+
+
+class Lost:
+    """Streams whose file is gone or was cut, the latest few."""
+
+    def __init__(self) -> None:
+        self._states: deque[StreamState] = deque()
+
+    def __iter__(self) -> Iterator[StreamState]:
+        return iter(self._states)
+
+    def add(self, state: StreamState) -> list[StreamState]:
+        """Remember one; those that are forgotten for it."""
+        self._states.append(state)
+        return [self._states.popleft()] if len(self._states) > LOST_MAX else []
+
+    def remove(self, state: StreamState) -> None:
+        self._states.remove(state)
+
+    def alike(self, head: bytes) -> list[StreamState]:
+        """Those with this head, the latest first."""
+        return [state for state in reversed(self._states) if state.head == head]
+
+
+class Naming:
+    """The memory of streams: those that go on, those waited for, those that ended."""
+
+    def __init__(
+        self,
+        kind_of: Callable[[bytes], Class],
+        *,
+        begin: str = "head",
+        now_ns: int = 0,
+        patient: bool = True,
+        states: Iterable[StreamState] = (),
+        coverage: Mapping[bytes, Ranges] | None = None,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.awaited: dict[Key, StreamState] = {}  # known before the restart, not met yet
+        self._kind_of = kind_of
+        self._begin = begin  # head | end | recent: for files that are there at the first sweep
+        self._day = Day(now_ns) if begin == "recent" else None
+        self._patient = patient  # may wait for what a file becomes; not so when everything is read once
+        self._handles = itertools.count(1)
+        self._coverage = dict(coverage or {})
+        self._heads: dict[bytes, set[Follow]] = {}
+        self._generations: dict[tuple[Key, bytes], int] = {}
+        self._lost = Lost()
+        self._newest_ns = 0  # no file known before the restart was born later
+        for state in states:
+            self._remember(state)
+
+    def _remember(self, state: StreamState) -> None:
+        self._count_generation(_key(state), state.head, state.generation)
+        self._newest_ns = max(self._newest_ns, state.birth_ns)
+        if state.closed:
+            self._lost.add(state)
+        else:
+            self.awaited[_key(state)] = state
+
+    def states(self) -> tuple[StreamState, ...]:
+        """The streams that no file is followed for, for a checkpoint."""
+        return (*self._lost, *self.awaited.values())
+
+    def name(self, follow: Follow, now: float, final: bool) -> bool:
+        """Decide which stream a file is. False: not yet, or never (`ignored`). `final`: what there is is its head."""
+        state = self.awaited.pop(follow.key, None)
+        if state is not None and self._go_on(follow, state):
+            return True
+        first = follow.first_bytes()
+        reason = "" if follow.is_cut else unwanted(first)
+        if reason:
+            self._ignore(follow, reason)
+            return False
+        head = first_line(first) or (first if final else b"")
+        follow.unfinished = bool(first) and not head
+        if not head:
+            return False
+        if not follow.is_cut and (self._is_return(follow, head) or self._is_copy(follow, head)):
+            return True
+        if self._is_suspect(follow, head, now, final):
+            return False
+        self._name_anew(follow, head)
+        return True
+
+    def _ignore(self, follow: Follow, reason: str) -> None:
+        follow.ignored = reason
+        follow.park()
+        self.counts["ignored"] += 1
+        log.warning("a file is left out", path=follow.path, why=reason, size=follow.seen.size)
+
+    def _source(self, stream: bytes, path: bytes, head: bytes, mtime_ns: int, state: bytes = b"") -> Source:
+        kernel = kernel_stream(mtime_ns, state)
+        return Source(next(self._handles), stream, path, head_hash(head), self._kind_of(path), kernel)
+
+    def _go_on(self, follow: Follow, state: StreamState) -> bool:
+        """Go on with a stream in this file; False (and the stream is lost) if the file no longer has what was read."""
+        if not state.head:
+            follow.stated_empty = True  # it was empty, and that was said
+            return False
+        source = self._source(state.id, state.path, state.head, follow.seen.mtime_ns, state.kernel_state)
+        if not follow.resume(source, state, self._coverage.get(state.id, Ranges())):
+            self._changed_while_down(follow, state)
+            return False
+        self._enter(follow)
+        return True
+
+    def _changed_while_down(self, follow: Follow, state: StreamState) -> None:
+        self.lose(state)
+        follow.is_first = False  # all of it is new
+        self.counts["truncated"] += 1
+        log.info("a file was written anew", path=state.path, read_to=state.read_to)
+
+    def _is_return(self, follow: Follow, head: bytes) -> bool:
+        """A file that was given up (renamed away for long) is back."""
+        alike = self._lost.alike(head)
+        return any(_key(state) == follow.key and self._take_over(follow, state) for state in alike)
+
+    def _is_copy(self, follow: Follow, head: bytes) -> bool:
+        """Does the file hold what was read of a stream whose own file is gone or cut?"""
+        for state in self._lost.alike(head):
+            if _may_be_copy(state, follow) and self._take_over(follow, state):
+                self.counts["copies"] += 1
+                log.info("a copy is known", path=follow.where, of=state.path, read_to=state.read_to)
+                return True
+        return False
+
+    def _take_over(self, follow: Follow, state: StreamState) -> bool:
+        source = self._source(state.id, state.path, state.head, follow.seen.mtime_ns, state.kernel_state)
+        if not follow.resume(source, state, self._coverage.get(state.id, Ranges())):
+            return False
+        self._lost.remove(state)
+        self._enter(follow)
+        return True
+
+    def _is_suspect(self, follow: Follow, head: bytes, now: float, final: bool) -> bool:
+        """It begins like a file that we follow, so it may be a copy in the making: then the original is cut soon."""
+        if final or not self._patient or follow.is_first or follow.is_cut:
+            return False
+        if not any(self._looks_like(follow, other) for other in self._heads.get(head, ())):
+            return False
+        size = follow.open().size()
+        if follow.suspected_until is None or size > follow.suspected_size:
+            follow.suspected_until, follow.suspected_size = now + SUSPECT_S, size
+        return now < follow.suspected_until
+
+    def _looks_like(self, follow: Follow, other: Follow) -> bool:
+        if other.key == follow.key or not _names_alike(other.where, follow.where):
+            return False
+        file, at = follow.open(), other.read_to - len(other.tail)
+        return file.size() < other.read_to or file.pread(len(other.tail), at) == other.tail
+
+    def _name_anew(self, follow: Follow, head: bytes) -> None:
+        inode, birth_ns, _ = follow.key
+        generation = self._generations.get((follow.key, head_hash(head)), -1) + 1
+        stream = file_stream(inode, birth_ns, head, generation)
+        covered = self._coverage.get(stream) or Ranges()
+        if covered and covered.last >= follow.open().size():  # the bucks hold more of it: it was cut since
+            generation += 1
+            stream, covered = file_stream(inode, birth_ns, head, generation), Ranges()
+        start = covered.first if covered and self._begin != "head" else self._start(follow, head)
+        source = self._source(stream, follow.path, head, follow.seen.mtime_ns)
+        follow.begin(source, head, generation, start, covered)
+        self._count_generation(follow.key, head, generation)
+        self._enter(follow)
+        self.counts["followed"] += 1
+
+    def _start(self, follow: Follow, head: bytes) -> int:
+        """Only what was there at the start may be skipped; what appears later is read from its head."""
+        birth_ns = follow.key[1]
+        if not follow.is_first or self._begin == "head" or (self._newest_ns and birth_ns > self._newest_ns):
+            return 0
+        file = follow.open()
+        size = file.size()
+        if self._day is None:
+            return end_of_lines(file, size)
+        return self._day.begins_at(file, size, birth_ns, follow.seen.mtime_ns)
+
+    def _count_generation(self, key: Key, head: bytes, generation: int) -> None:
+        place = (key, head_hash(head))
+        self._generations[place] = max(generation, self._generations.get(place, 0))
+
+    def _enter(self, follow: Follow) -> None:
+        self._heads.setdefault(follow.head, set()).add(follow)
+
+    def leave(self, follow: Follow) -> None:
+        """The stream ends with this file; a copy may have the rest of it."""
+        state = follow.state(closed=True)
+        if state is not None:
+            self._coverage[state.id] = Ranges([(state.start, state.read_to)]) - follow.todo
+            self.lose(state)
+        self._forget_head(follow)
+
+    def lose(self, state: StreamState) -> None:
+        for forgotten in self._lost.add(state._replace(closed=True)):
+            self._coverage.pop(forgotten.id, None)
+
+    def _forget_head(self, follow: Follow) -> None:
+        alike = self._heads.get(follow.head, set())
+        alike.discard(follow)
+        if not alike:
+            self._heads.pop(follow.head, None)
+
+    def empty_source(self, follow: Follow) -> Source:
+        """The stream that says of an empty file that it is there."""
+        inode, birth_ns, _ = follow.key
+        follow.stated_empty = True
+        return self._source(file_stream(inode, birth_ns, b"", follow.generation), follow.path, b"", 0)
+
+
+def _key(state: StreamState) -> Key:
+    return state.inode, state.birth_ns, 0 if state.birth_ns else state.device
+
+
+def _names_alike(original: bytes, copy: bytes) -> bool:
+    """`app.log.1`, `app-20260101.log` go with `app.log`: the same folder's name may differ, the beginning doesn't."""
+    stem = posixpath.basename(original).split(b".")[0]
+    return posixpath.basename(copy).startswith(stem)
+
+
+def _may_be_copy(state: StreamState, follow: Follow) -> bool:
+    """A short tail proves little: two files of one line are often alike. Then the names have to tell."""
+    if _key(state) == follow.key:
+        return False
+    if len(state.tail) >= TAIL_MAX:
+        return True
+    return state.path != follow.where and _names_alike(state.path, follow.where)
