@@ -1,7 +1,7 @@
 """What all tests share: the shared data, Hypothesis' profiles, and a count of what was skipped and why.
 
-A test that can't run somewhere is skipped with a reason; the reasons are counted at the end of the run. With CI=1 a skip is
-a failure of the run, unless its reason is one of ALLOWED_SKIPS: what can run on that machine must run there.
+A test that can't run somewhere is skipped with a reason; the reasons are counted at the end of the run. With CI=1 a
+skip is a failure of the run, unless its reason is one of ALLOWED_SKIPS: what can run on that machine must run there.
 """
 
 import os
