@@ -1,0 +1,26 @@
+"""Everything a buck counts, in one place, so that the status page and the documents name the same things."""
+
+from service.metrics import Metrics
+
+
+class Counts:
+    """The cells. Those that should stay 0 are alarms: each comes with a line in the log."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics = metrics or Metrics("buck")
+        self.packets = metrics.counter("packets_stored", "Packets appended to a bucket file.")
+        self.bytes = metrics.counter("bytes_stored", "Bytes of packets appended to bucket files.")
+        self.repeats = metrics.counter("packets_repeated", "Packets that were here already: third copies, retries.")
+        self.refused = metrics.counters("packets_refused", "Packets not taken, by reason.", "reason")
+        self.sent = metrics.counter("packets_sent", "Packets read back and sent to who asked.")
+        self.syncs = metrics.counter("syncs", "Fsyncs of bucket files.")
+        self.closed = metrics.counter("parts_closed", "Bucket files closed with a footer.")
+        self.seals = metrics.counter("seals_stored", "Seals written and fsynced.")
+        self.links_refused = metrics.counters("links_refused", "Links refused or broken by rule, by reason.", "reason")
+        self.conflicts = metrics.counter("conflicts", "Alarm: packets of one key with other bytes; both are kept.")
+        self.forks = metrics.counter("seal_forks", "Alarm: seals of one number with other bytes; both are kept.")
+        self.bad_reads = metrics.counter("bad_reads", "Alarm: packets that no longer verified when read; not sent.")
+        self.skipped = metrics.counter("bytes_skipped", "Alarm: damaged bytes between good packets, found by a scan.")
+        self.torn = metrics.counter("bytes_torn", "Bytes cut off a torn tail at start-up.")
+        self.footers_rebuilt = metrics.counter("footers_rebuilt", "Footers that didn't verify and were made anew.")
+        self.disk_errors = metrics.counter("disk_errors", "Alarm: errors of a disk; it is left after one.")

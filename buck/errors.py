@@ -1,0 +1,21 @@
+"""What can go wrong in a buck, by what is done about it.
+
+BuckError (protocol.errors)
+├── Declined      a put or a seal is not taken: the peer gets `no(reason, text)` and stays connected
+└── SpoiltError   bytes of ours on a disk are not what they claim: skipped, counted, never served
+"""
+
+from protocol.errors import BuckError
+
+
+class Declined(BuckError):
+    """Answered with No. `reason` is one of the wire's words, `text` says what to do."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(f"{reason}: {text}")
+        self.reason = reason
+        self.text = text
+
+
+class SpoiltError(BuckError):
+    """A footer, a mark or a record on disk doesn't verify; it is rebuilt from the packets where it can be."""

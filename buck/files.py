@@ -1,0 +1,80 @@
+"""Every name a buck puts on a disk, in one place.
+
+```
+<disk>.key                                 the node's key, beside the first disk (service/keys.py)
+<disk>/lock                                held while a process owns the disk
+<disk>/node                                the node the disk belongs to, in hex
+<disk>/<env>/width                         seconds of a window
+<disk>/<env>/clean                         only after a clean stop: nothing was left open
+<disk>/<env>/unsure                        buckets that may lack packets which were acknowledged
+<disk>/<env>/peers                         the bucks ever seen (first disk)
+<disk>/<env>/seals/<tailer>.seals          the seals of one tailer
+<disk>/<env>/<YYYYMMDD>/<HHMMSS>.<part>.open | .closed | .bad
+```
+
+A part's state is its name: it's `.open` while packets are appended, `.closed` once nothing will be, `.bad` after an
+fsync of it failed. Each change is one rename. Days and hours are UTC, of the bucket's start.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+OPEN, CLOSED, BAD = "open", "closed", "bad"
+
+# The wire's buckets are u32: 2106 is far enough, and a bucket always has a day.
+BUCKET_MAX = (1 << 32) - 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = re.compile(r"[0-9]{8}")
+_PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad)")
+_SEALS = re.compile(r"([0-9a-f]{32})\.seals")
+
+
+class PartName(NamedTuple):
+    """What the name of a bucket file says."""
+
+    bucket: int
+    part: int
+    state: str
+
+    @property
+    def day(self) -> str:
+        return (_EPOCH + timedelta(seconds=self.bucket)).strftime("%Y%m%d")
+
+    @property
+    def file(self) -> str:
+        return f"{(_EPOCH + timedelta(seconds=self.bucket)).strftime('%H%M%S')}.{self.part}.{self.state}"
+
+
+def parse_part(day: str, name: str) -> PartName | None:
+    """The name read back, or None if it is none of ours."""
+    match = _PART.fullmatch(name)
+    if match is None or not is_day(day):
+        return None
+    try:
+        start = datetime.strptime(day + match[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return PartName((start - _EPOCH) // timedelta(seconds=1), int(match[2]), match[3])
+
+
+def is_day(name: str) -> bool:
+    """Is this a folder of bucket files?"""
+    return _DAY.fullmatch(name) is not None
+
+
+def join(*names: str) -> str:
+    """A path of these names."""
+    return "/".join(names)
+
+
+def seals_name(tailer: bytes) -> str:
+    """The file that keeps a tailer's seals."""
+    return f"{tailer.hex()}.seals"
+
+
+def parse_seals(name: str) -> bytes | None:
+    """The tailer whose seals a file keeps, or None if the name is none of ours."""
+    match = _SEALS.fullmatch(name)
+    return bytes.fromhex(match[1]) if match else None

@@ -1,0 +1,120 @@
+"""Which bucks there are: learnt from one address, told on by gossip. Pure: no clock, no socket, no task.
+
+Once a second `tick` names one address, chosen at random, to exchange views with; the node dials it and steps what came
+back. So news reaches n bucks in about log2 n seconds.
+
+```
+join address ──dial──> its handshake shows node and key ──shown()──> confirmed: in our view
+gossip entry ──step()──> claimed: not in our view until a dial of its address shows that very node
+```
+
+Only what a handshake showed is passed on, so a lie travels no further than who believed it. A confirmed peer stays at
+its address until its own handshake shows it elsewhere. Nothing is ever forgotten because of silence or of gossip: a
+dead member is still a member. Memory is bounded by PEERS_MAX, claims included.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from protocol.identity import node_id
+from protocol.limits import PEERS_MAX
+from protocol.messages import Peer
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of one buck."""
+
+    peer: Peer
+    confirmed: bool = False
+    claimed: str = ""  # another address that gossip gives it, not shown yet
+    heard: float = 0.0  # when its heartbeat last grew
+
+
+class Members:
+    """This node's view."""
+
+    def __init__(self, me: Peer, joins: Sequence[str], random: Random, remembered: Iterable[Peer] = ()) -> None:
+        self.me = me
+        self.known: dict[bytes, Known] = {}
+        self._joins = {address for address in joins if address != me.address}
+        self._random = random
+        for peer in remembered:
+            self._learn(peer, 0.0)
+
+    def view(self) -> tuple[Peer, ...]:
+        """What others are told: this node, and whom it met."""
+        return (self.me, *(known.peer for known in self.known.values() if known.confirmed))
+
+    def beat(self, free: int) -> None:
+        """One more second lived."""
+        self.me = self.me._replace(heartbeat=self.me.heartbeat + 1, free=free)
+
+    def tick(self) -> str | None:
+        """The address to exchange views with now; None while nobody is known."""
+        targets = sorted(self._targets())
+        return self._random.choice(targets) if targets else None
+
+    def step(self, peers: Iterable[Peer], now: float) -> bool:
+        """Take in a view; did we learn of anybody new?"""
+        return any([self._learn(peer, now) for peer in peers])
+
+    def shown(self, node: bytes, public: bytes, address: str, now: float) -> bool:
+        """A handshake at `address` has shown this buck. Is that news?"""
+        if node == self.me.node:
+            self._joins.discard(address)  # that is ourselves under another name
+            return False
+        self._joins.discard(address)
+        known = self.known.get(node)
+        if known is None:
+            if len(self.known) >= PEERS_MAX - 1 and not self._drop_a_claim():
+                return False
+            known = self.known[node] = Known(Peer(node, public, address, b"", "", 0, 0, False))
+        news = not known.confirmed or known.peer.address != address
+        known.peer = known.peer._replace(address=address)
+        known.confirmed, known.claimed, known.heard = True, "", now
+        return news
+
+    def is_join(self, address: str) -> bool:
+        """Was this address given by the operator, and never answered yet?"""
+        return address in self._joins
+
+    def drop_join(self, address: str) -> None:
+        """What answers at an address that the operator gave is no other buck."""
+        self._joins.discard(address)
+
+    def check(self) -> None:
+        """Invariants."""
+        assert len(self.known) < PEERS_MAX
+        assert self.me.node not in self.known
+        assert all(node == known.peer.node == node_id(known.peer.public) for node, known in self.known.items())
+
+    def _targets(self) -> Iterable[str]:
+        claims = (known.claimed for known in self.known.values() if known.claimed)
+        addresses = (known.peer.address for known in self.known.values() if known.peer.address)
+        return {*self._joins, *claims, *addresses} - {self.me.address}
+
+    def _learn(self, peer: Peer, now: float) -> bool:
+        if peer.node == self.me.node or node_id(peer.public) != peer.node or not peer.address:
+            return False
+        known = self.known.get(peer.node)
+        if known is None:
+            if len(self.known) >= PEERS_MAX - 1:
+                return False
+            self.known[peer.node] = Known(peer, heard=now)
+            return True
+        if peer.heartbeat > known.peer.heartbeat:
+            if peer.address != known.peer.address:
+                known.claimed = peer.address
+            known.peer = peer._replace(address=known.peer.address)
+            known.heard = now
+        return False
+
+    def _drop_a_claim(self) -> bool:
+        """Make room for one that was met, at the cost of one that was only heard of."""
+        for node, known in self.known.items():
+            if not known.confirmed:
+                del self.known[node]
+                return True
+        return False

@@ -1,0 +1,166 @@
+"""The wiring of a buck.
+
+```
+                    listener ── Session a link ──┬── Store ── Volume a disk ── Part a bucket file
+  tailers, porters, ┘  (serve_links)             ├── SealStore ── Book a tailer
+  bucks                                          └── Members  (view)
+                    web ── /ruok /status /metrics
+                    tick, once a second: sync and close what is due (Store.tick)
+                    gossip, once a second: one random peer (Gossiper)
+```
+
+Order of a stop: nobody new is let in, links may finish, then everything is synced, closed and marked clean.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from buck.budget import Budget, Metered
+from buck.counts import Counts
+from buck.gossip import Gossiper, remembered
+from buck.members import Members
+from buck.seals import SealStore
+from buck.session import Session
+from buck.settings import BuckSettings
+from buck.store import Store
+from buck.web import routes
+from protocol import messages as m
+from protocol.connection import Connection
+from protocol.errors import LinkLost, Refused, RemoteProtocolError
+from protocol.identity import NodeKey
+from protocol.limits import PACKET_VERSION
+from protocol.link import Link
+from service.keys import KeyFile, load_key
+from service.log import get_log
+from service.machine import Machine
+from service.run import PEER_GONE, serve_links
+from service.units import Address
+from service.web import serve_web
+
+log = get_log("buck.node")
+
+TICK_S = 1.0
+GRACE_S = 5.0
+PEER_ERRORS = (RemoteProtocolError, LinkLost, *PEER_GONE)
+
+Ready = Callable[[str, str], None]
+
+
+class Node:
+    """One buck: everything it owns."""
+
+    def __init__(self, machine: Machine, settings: BuckSettings, key_file: KeyFile) -> None:
+        self.machine = machine
+        self.settings = settings
+        self.key = NodeKey.from_seed(key_file.seed)
+        self.counts = Counts()
+        self.width = int(settings.width)
+        self.store = Store(machine, settings.disk, settings.env, self.width, self.counts)
+        self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
+        self.budget = Budget()
+        self.live = False  # somebody watches: tailers are told so in every ok
+        self.started = machine.now()
+        self._boots = key_file.boots
+        me = m.Peer(self.key.node, self.key.public, "", machine.host.encode()[:255], settings.zone, 0, 0, False)
+        self.members = Members(me, [], machine.random)
+
+    async def run(self, stop: trio.Event, ready: Ready) -> None:
+        """Until `stop`. `ready` gets the two addresses once both are listened on."""
+        await self.store.open(self.key.node)
+        try:
+            await self._serve(stop, ready)
+        except BaseException:
+            self.store.release()
+            raise
+        await self.store.close()
+
+    async def _serve(self, stop: trio.Event, ready: Ready) -> None:
+        listeners = await self.machine.listen(*self.settings.listen)
+        here = Address(*self.machine.address_of(listeners[0]))
+        self._introduce(here)
+        pages = routes(self.identity, self.store, self.seals, self.members, self.counts)
+        gossiper = Gossiper(self.machine, self.members, self.store.volumes, self.hello, self.check, self.counts)
+        async with trio.open_nursery() as background:
+            there = await background.start(serve_web, self.machine, *self.settings.http, pages)
+            background.start_soon(self._tick)
+            background.start_soon(gossiper.run)
+            ready(str(here), str(Address(*there)))
+            limit = self.settings.connections
+            await serve_links(
+                listeners, self._link, stop, grace_s=GRACE_S, connections_max=limit, peer_errors=PEER_ERRORS
+            )
+            background.cancel_scope.cancel()
+
+    def _introduce(self, here: Address) -> None:
+        """Now that the port is known, others can be told where we are."""
+        address = self.settings.advertise or here
+        if address.host in ("0.0.0.0", "::", ""):
+            address = Address(self.machine.host, address.port)
+        me = self.members.me._replace(address=str(address), heartbeat=self._boots << 32)
+        joins = [str(one) for one in self.settings.join]
+        self.members = Members(me, joins, self.machine.random, remembered(self.machine, self.store.volumes))
+
+    async def _tick(self) -> None:
+        while True:
+            await self.store.tick()
+            await trio.sleep(TICK_S)
+
+    async def _link(self, stream: trio.abc.Stream) -> None:
+        """One peer, from its handshake to its end."""
+        connection = Connection(self.hello(), dialing=False, check=self.check)
+        metered = Metered(self.machine, stream, connection, self.budget)
+        link = Link(metered, connection)
+        try:
+            await link.handshake()
+            async with trio.open_nursery() as nursery:
+                await Session(self, link, metered, nursery).serve()
+        except Refused as refused:
+            self.counts.links_refused[refused.reason].inc()
+            log.warning("a peer is refused", reason=refused.reason, why=refused.text)
+        finally:
+            with trio.move_on_after(1.0, shield=True):
+                await link.aclose()
+
+    def hello(self) -> m.Hello:
+        """Who we are, to whoever connects or is dialled."""
+        me, versions = self.members.me, (PACKET_VERSION, PACKET_VERSION)
+        now = self.machine.time_ns()
+        return m.Hello("buck", me.public, self.settings.env, self.width, me.host, versions, me.address, now)
+
+    def check(self, hello: m.Hello) -> str | None:
+        """Why a peer isn't let in, or None. A tailer or porter may not know the width yet."""
+        if hello.env != self.settings.env:
+            return "env"
+        if hello.width not in (0, self.width):
+            return "width"
+        if hello.versions[0] > PACKET_VERSION or hello.versions[1] < PACKET_VERSION:
+            return "version"
+        return None
+
+    def view(self) -> m.View:
+        return m.View(0, self.width, self.members.view())
+
+    def heard(self, peers: tuple[m.Peer, ...]) -> None:
+        self.members.step(peers, self.machine.now())
+
+    def identity(self) -> dict[str, object]:
+        """What the status page begins with."""
+        return {
+            "node": self.key.node.hex(),
+            "env": self.settings.env,
+            "width": self.width,
+            "address": self.members.me.address,
+            "host": self.machine.host,
+            "uptime_s": round(self.machine.now() - self.started, 1),
+        }
+
+
+async def run_node(machine: Machine, settings: BuckSettings, stop: trio.Event, ready: Ready) -> None:
+    """Key, node, run: what `buck run` does, and what a simulated buck does."""
+    key = await load_key(machine, settings.key_file)
+    if key.moved:
+        log.warning("the key file was made on another machine: this node has a new key", path=settings.key_file)
+    node = Node(machine, settings, key)
+    log.info("a buck starts", node=node.key.node.hex(), env=settings.env, disks=", ".join(settings.disk))
+    await node.run(stop, ready)

@@ -1,0 +1,300 @@
+"""Answers from the store: what is listed, how far streams are covered, and the packets themselves.
+
+Lists come from indexes alone. Packets are read in file order, a few MiB at a time beside the loop, and each is verified
+again: a copy that went bad on the disk is counted and reported missing, never sent. Whatever would not fit an answer is
+cut to a lower bound, and the answer says `unsure`.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from buck.bucket import Part
+from buck.index import Group, GroupKey, Index, StreamKey
+from buck.store import Store, digest_at
+from protocol import packet as packets
+from protocol.errors import FormatError
+from protocol.limits import RANGES_MAX
+from protocol.packet import Key
+from protocol.ranges import Ranges
+from service.log import get_log
+from service.machine import File
+
+log = get_log("buck.reading")
+
+BATCH_BYTES = 4 << 20
+BATCH_PACKETS = 256
+# What fits a frame of lists, with room to spare: an interval is at most 18 bytes.
+INTERVALS_MAX = 180_000
+
+Entry = tuple[bytes, int, Ranges]
+
+
+class BucketFacts(NamedTuple):
+    """What `buckets` says of one."""
+
+    bucket: int
+    bytes: int
+    packets: int
+    last_arrival_ns: int
+    unsure: bool
+
+
+class Listed(NamedTuple):
+    """What `list` says of a bucket."""
+
+    entries: list[Entry]
+    unsure: bool
+    conflicts: list[Key]
+
+
+class StreamFacts(NamedTuple):
+    """A stream in a bucket."""
+
+    key: StreamKey
+    tailer: bytes
+    intervals: Ranges
+
+
+class Coverage(NamedTuple):
+    """What is here of a tailer."""
+
+    epochs: dict[int, Ranges]
+    streams: dict[tuple[bytes, bytes, bytes], Ranges]  # (id, path, head)
+    unsure: bool
+
+
+def buckets(store: Store, start: int, end: int) -> list[BucketFacts]:
+    """The buckets in [start, end) that hold anything."""
+    found = []
+    for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts if start <= bucket < end}):
+        parts = [part for part in store.parts(bucket) if part.size]
+        unsure = store.is_unsure(bucket)
+        if parts or unsure:
+            size, count = sum(part.size for part in parts), sum(part.packets for part in parts)
+            arrival = max((part.last_arrival_ns for part in parts), default=0)
+            found.append(BucketFacts(bucket, size, count, arrival, unsure))
+    return found
+
+
+async def listing(store: Store, bucket: int, host: bytes, path: bytes) -> Listed:
+    """The packets of a bucket; with host or path only those that hold a stream of theirs."""
+    indexes = await store.indexes(bucket)
+    found: dict[GroupKey, Ranges] = {}
+    for index in indexes.values():
+        for key, group in index.groups.items():
+            numbers = _matching(group, host, path) if host or path else group.ranges()
+            found[key] = found[key] | numbers if key in found else numbers
+    entries, cut = _fit((*key, numbers) for key, numbers in sorted(found.items()))
+    conflicts = [key for key in _conflicts(indexes) if key.number in found.get(key[:2], Ranges())]
+    return Listed(entries, cut or store.is_unsure(bucket), conflicts)
+
+
+async def streams(store: Store, bucket: int) -> list[StreamFacts]:
+    """The streams that have events in a bucket."""
+    found: dict[tuple[StreamKey, bytes], Ranges] = {}
+    for index in (await store.indexes(bucket)).values():
+        for (tailer, _), group in index.groups.items():
+            for key, note in group.streams.items():
+                found[key, tailer] = found.get((key, tailer), Ranges()) | note.intervals
+    return [StreamFacts(key, tailer, intervals) for (key, tailer), intervals in sorted(found.items(), key=_by_path)]
+
+
+async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iterable[bytes]) -> Coverage:
+    """How far a tailer's streams are covered, over all buckets that are here."""
+    ids, heads = frozenset(ids), frozenset(heads)
+    epochs: dict[int, Ranges] = {}
+    covered: dict[tuple[bytes, bytes, bytes], Ranges] = {}
+    unsure = False
+    for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts}):
+        unsure = unsure or store.is_unsure(bucket)
+        for part in store.parts(bucket):
+            index = await store.cache.load(part, keep=False)
+            for group_tailer, epoch in index.groups:
+                if group_tailer == tailer:
+                    group = index.groups[tailer, epoch]
+                    epochs[epoch] = epochs.get(epoch, Ranges()) | group.ranges()
+                    _cover(covered, group, ids, heads)
+    return Coverage(
+        {epoch: clip(numbers) for epoch, numbers in epochs.items()},
+        {key: clip(intervals) for key, intervals in covered.items()},
+        unsure or any(len(found) > RANGES_MAX for found in (*epochs.values(), *covered.values())),
+    )
+
+
+def _cover(
+    covered: dict[tuple[bytes, bytes, bytes], Ranges], group: Group, ids: frozenset[bytes], heads: frozenset[bytes]
+) -> None:
+    if not ids and not heads:
+        return
+    for key, note in group.streams.items():
+        if key.id in ids or note.head in heads:
+            name = (key.id, key.path, note.head)
+            covered[name] = covered.get(name, Ranges()) | note.intervals
+
+
+class Reading:
+    """One `get` under way: batches of packets in file order, then what is missing. Close it when done."""
+
+    def __init__(self, store: Store, bucket: int, keys: Iterable[Entry]) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._wanted: dict[GroupKey, Ranges] = {}
+        for tailer, epoch, numbers in keys:
+            known = self._wanted.get((tailer, epoch))
+            self._wanted[tailer, epoch] = numbers if known is None else known | numbers
+        self._sent = {key: Ranges() for key in self._wanted}
+        self._seen: set[bytes] | None = None
+        self._rows: list[_Row] = []
+        self._parts: list[tuple[Part, Index]] | None = None
+        self._file: File | None = None
+
+    async def batch(self) -> list[bytes]:
+        """The next packets, verified; empty at the end."""
+        while True:
+            if not self._rows and not await self._next_part():
+                return []
+            taken = self._take()
+            assert self._file is not None
+            read = await self._store.machine.slow(_read_rows, self._file, taken)
+            good = [data for row, data in zip(taken, read, strict=True) if self._is_good(row, data)]
+            if good:
+                return [data for data in good if data is not None]
+
+    def missing(self) -> list[Entry]:
+        """What was asked for and not sent."""
+        left = [(*key, numbers - self._sent[key]) for key, numbers in self._wanted.items()]
+        return _fit(entry for entry in left if entry[2])[0]
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    async def _next_part(self) -> bool:
+        if self._parts is None:
+            indexes = await self._store.indexes(self._bucket)
+            self._parts = list(reversed(indexes.items()))
+            if any(not part.trusted for part in indexes):
+                self._seen = set()  # a packet was stored anew if its first copy could not be trusted
+        while self._parts and not self._rows:
+            part, index = self._parts.pop()
+            self._rows = _rows(index, self._wanted)
+            self.close()
+            if self._rows:
+                self._open(part)
+        return bool(self._rows)
+
+    def _open(self, part: Part) -> None:
+        try:
+            self._file = part.disk.open_read(part.path)
+        except OSError as error:
+            log.error("a part can't be opened", path=part.path, why=error.strerror or str(error))
+            self._store.counts.disk_errors.inc()
+            self._rows = []
+
+    def _take(self) -> "list[_Row]":
+        """Rows for one batch; the list is kept in reverse, so that taking is popping."""
+        taken = [self._rows.pop()]
+        size = taken[0].size
+        while self._rows and len(taken) < BATCH_PACKETS and size + self._rows[-1].size <= BATCH_BYTES:
+            taken.append(self._rows.pop())
+            size += taken[-1].size
+        return taken
+
+    def _is_good(self, row: "_Row", data: bytes | None) -> bool:
+        if data is None:
+            self._store.counts.bad_reads.inc()
+            log.error(
+                "ALARM: a stored packet is no longer good; it is not sent", bucket=self._bucket, number=row.number
+            )
+            return False
+        if self._seen is not None:
+            if data[-16:] in self._seen:
+                return False
+            self._seen.add(data[-16:])
+        self._sent[row.group].add(row.number, row.number + 1)
+        self._store.counts.sent.inc()
+        return True
+
+
+class _Row(NamedTuple):
+    offset: int
+    size: int
+    number: int
+    group: GroupKey
+
+
+def _rows(index: Index, wanted: dict[GroupKey, Ranges]) -> list[_Row]:
+    """The wanted rows of a part, last first."""
+    rows = []
+    for key, numbers in wanted.items():
+        group = index.groups.get(key)
+        if group is not None:
+            rows += [_Row(place.offset, place.size, place.number, key) for place in group.places(numbers)]
+    rows.sort(reverse=True)
+    return rows
+
+
+def _read_rows(file: File, rows: list[_Row]) -> list[bytes | None]:
+    """Runs beside the loop. None where the packet isn't what the index says."""
+    return [_read_row(file, row) for row in rows]
+
+
+def _read_row(file: File, row: _Row) -> bytes | None:
+    try:
+        data = file.pread(row.size, row.offset)
+        key = packets.read(data).header.key
+    except (OSError, FormatError):
+        return None
+    return data if key == (*row.group, row.number) else None
+
+
+def _matching(group: Group, host: bytes, path: bytes) -> Ranges:
+    numbers = Ranges()
+    for key, note in group.streams.items():
+        if (not host or key.host == host) and (not path or key.path == path):
+            numbers |= note.numbers
+    return numbers
+
+
+def _conflicts(indexes: dict[Part, Index]) -> list[Key]:
+    """Keys with more than one packet: within a part, and across parts (where equal ones may be repeats)."""
+    found: set[Key] = set()
+    before: dict[GroupKey, list[tuple[Part, Group]]] = {}
+    for part, index in indexes.items():
+        for key, group in index.groups.items():
+            found.update(Key(*key, number) for number in group.conflicts())
+            for other_part, other in before.get(key, ()):
+                for number in (group.ranges() & other.ranges()).numbers():
+                    if _digests(part, group, number) != _digests(other_part, other, number):
+                        found.add(Key(*key, number))
+            before.setdefault(key, []).append((part, group))
+    return sorted(found)
+
+
+def _digests(part: Part, group: Group, number: int) -> set[bytes]:
+    return {digest_at(part, group, row) for row in group.rows(number)}
+
+
+def _by_path(item: tuple[tuple[StreamKey, bytes], Ranges]) -> tuple[bytes, bytes, bytes]:
+    (key, _), _ = item
+    return key.host, key.path, key.id
+
+
+def clip(ranges: Ranges) -> Ranges:
+    """As much of a set as an answer takes: a lower bound of what is held."""
+    return ranges if len(ranges) <= RANGES_MAX else Ranges(list(ranges)[:RANGES_MAX])
+
+
+def _fit(entries: Iterable[Entry]) -> tuple[list[Entry], bool]:
+    """Entries as they fit an answer (no set longer than the wire takes), and whether any had to be left out."""
+    fitting: list[Entry] = []
+    room = INTERVALS_MAX
+    for tailer, epoch, numbers in entries:
+        pairs = list(numbers)[:room]
+        room -= len(pairs) + 2  # an entry weighs as much as two intervals
+        for at in range(0, len(pairs), RANGES_MAX):
+            fitting.append((tailer, epoch, Ranges(pairs[at : at + RANGES_MAX])))
+        if len(pairs) < len(numbers) or room <= 0:
+            return fitting, True
+    return fitting, False

@@ -1,0 +1,211 @@
+"""One connection: a table says for each message what is done about it.
+
+Puts are answered in order and at once; what waits for a disk for longer (a packet that must be fsynced, a seal, a
+receipt with sync, packets and lists for a porter) goes on beside, at most BESIDE_MAX at a time, so that it holds up
+nobody. A peer that doesn't read its answers holds up only itself: sending waits, and then nothing more is read from it.
+
+What a peer may ask is decided by its role before it gets here (protocol/conversation.py); what is checked here is that
+a tailer puts packets and seals of its own only.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, TypeVarTuple
+
+import trio
+
+from buck import reading
+from buck.budget import Metered
+from buck.counts import Counts
+from buck.errors import Declined
+from buck.reading import Reading
+from buck.seals import SealStore
+from buck.store import Store, Stored
+from protocol import messages as m
+from protocol import packet as packets
+from protocol.errors import FormatError, VersionError
+from protocol.link import Link
+from protocol.messages import SYNCED
+from protocol.packet import Packet
+from protocol.seal import Seal
+from service.log import get_log
+from service.machine import Machine
+
+log = get_log("buck.session")
+
+BESIDE_MAX = 32
+
+Ts = TypeVarTuple("Ts")
+Answer = Callable[[*Ts], Awaitable[None]]
+
+
+class Home(Protocol):
+    """What a session needs of its node."""
+
+    machine: Machine
+    store: Store
+    seals: SealStore
+    counts: Counts
+    live: bool
+
+    def view(self) -> m.View: ...
+
+    def heard(self, peers: tuple[m.Peer, ...]) -> None: ...
+
+
+class Session:
+    """The answering side of one link, after its handshake."""
+
+    def __init__(self, home: Home, link: Link, stream: Metered, nursery: trio.Nursery) -> None:
+        self.home = home
+        self.link = link
+        self.stream = stream
+        self._nursery = nursery
+        self._beside = trio.Semaphore(BESIDE_MAX)
+
+    async def serve(self) -> None:
+        """Answer until the peer closes. RemoteProtocolError or LinkLost otherwise."""
+        async for message in self.link:
+            handler = HANDLERS[type(message)]
+            if type(message) in BESIDE:
+                await self._go_beside(message, handler, self, message)
+            else:
+                await self._answer(message, handler, self, message)
+            self.stream.give_back(self.stream.take())
+
+    async def _go_beside(self, message: Any, function: "Answer[*Ts]", *args: *Ts) -> None:
+        """Let an answer take its time; the memory reserved for its question stays reserved so long."""
+        await self._beside.acquire()
+        self._nursery.start_soon(self._run_beside, self.stream.take(), message, function, args)
+
+    async def _run_beside(self, reserved: int, message: Any, function: "Answer[*Ts]", args: tuple[*Ts]) -> None:
+        try:
+            await self._answer(message, function, *args)
+        finally:
+            self.stream.give_back(reserved)
+            self._beside.release()
+
+    async def _answer(self, message: Any, function: "Answer[*Ts]", *args: *Ts) -> None:
+        try:
+            await function(*args)
+        except Declined as no:
+            self.home.counts.refused[no.reason].inc()
+            await self.link.send(m.No(message.ask, no.reason, no.text))
+
+    # --- from tailers ---------------------------------------------------------------------------------------------
+
+    async def put(self, message: m.Put) -> None:
+        packet = _read_packet(message.packet)
+        if packet.header.tailer != self.link.peer.node:
+            raise self._foreign("packet", packet.header.tailer)
+        stored = await self.home.store.put(packet)
+        if packet.header.kind.sync and stored.level < SYNCED:
+            await self._go_beside(message, self._sync, message, packet, stored)
+        else:
+            await self.link.send(m.Ok(message.ask, stored.level, self.home.live))
+
+    async def _sync(self, message: m.Put, packet: Packet, stored: Stored) -> None:
+        level = await self.home.store.synced(packet, stored)
+        await self.link.send(m.Ok(message.ask, level, self.home.live))
+
+    async def seal(self, message: m.SealPut) -> None:
+        seal = _read_seal(message.seal)
+        if seal.tailer != self.link.peer.node:
+            raise self._foreign("seal", seal.tailer)
+        await self.home.seals.put(seal, message.seal)
+        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+
+    async def have(self, message: m.Have) -> None:
+        held = await self.home.store.receipt(message.tailer, message.epoch, message.bucket, message.sync)
+        await self.link.send(m.Receipt(message.ask, reading.clip(held.held), reading.clip(held.synced), held.unsure))
+
+    async def covered(self, message: m.Covered) -> None:
+        found = await reading.covered(self.home.store, message.tailer, message.streams, message.heads)
+        streams = tuple((*key, intervals) for key, intervals in sorted(found.streams.items()))
+        await self.link.send(m.Intervals(message.ask, tuple(sorted(found.epochs.items())), streams, (), found.unsure))
+
+    async def peers(self, message: m.Peers) -> None:
+        await self.link.send(replace(self.home.view(), ask=message.ask))
+
+    async def clock(self, message: m.Clock) -> None:
+        await self.link.send(m.ClockIs(message.ask, self.home.machine.time_ns()))
+
+    # --- from bucks -------------------------------------------------------------------------------------------------
+
+    async def gossip(self, message: m.Gossip) -> None:
+        self.home.heard(message.peers)
+        await self.link.send(replace(self.home.view(), ask=message.ask))
+
+    # --- from porters -----------------------------------------------------------------------------------------------
+
+    async def buckets(self, message: m.Buckets) -> None:
+        found = reading.buckets(self.home.store, message.start, message.end)
+        await self.link.send(m.BucketsAre(message.ask, tuple(found)))
+
+    async def list(self, message: m.List) -> None:
+        found = await reading.listing(self.home.store, message.bucket, message.host, message.path)
+        conflicts = tuple(found.conflicts)
+        await self.link.send(m.Listing(message.ask, message.bucket, tuple(found.entries), found.unsure, conflicts))
+
+    async def get(self, message: m.Get) -> None:
+        under_way = Reading(self.home.store, message.bucket, message.keys)
+        try:
+            while batch := await under_way.batch():
+                for data in batch:
+                    await self.link.send(m.PacketIs(message.ask, data))
+            await self.link.send(m.Done(message.ask, tuple(under_way.missing())))
+        finally:
+            under_way.close()
+
+    async def list_seals(self, message: m.Seals) -> None:
+        batches = await self.home.seals.batches(message.tailer, message.since)
+        while batch := await batches.next():
+            await self.link.send(m.SealsAre(message.ask, batch))
+        await self.link.send(m.Done(message.ask, ()))
+
+    async def streams(self, message: m.Streams) -> None:
+        found = await reading.streams(self.home.store, message.bucket)
+        rows = tuple((facts.key.host, facts.key.path, facts.key.id, facts.tailer, facts.intervals) for facts in found)
+        await self.link.send(m.StreamsAre(message.ask, rows))
+
+    def _foreign(self, what: str, owner: bytes) -> Declined:
+        peer = self.link.peer
+        log.error(f"ALARM: a peer brings a {what} of another tailer", peer=peer.node.hex(), owner=owner.hex())
+        return Declined("role", f"a {what} of {owner.hex()} can't come from {peer.node.hex()}")
+
+
+def _read_packet(data: bytes | memoryview) -> Packet:
+    try:
+        return packets.read(data)
+    except VersionError as error:
+        raise Declined("version", str(error)) from error
+    except FormatError as error:
+        raise Declined("sum", f"not a good packet: {error}") from error
+
+
+def _read_seal(data: bytes) -> Seal:
+    try:
+        return Seal.read(data)
+    except VersionError as error:
+        raise Declined("version", str(error)) from error
+    except FormatError as error:
+        raise Declined("sum", f"not a good seal: {error}") from error
+
+
+# What is done about each message.
+HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = {
+    m.Put: Session.put,
+    m.SealPut: Session.seal,
+    m.Have: Session.have,
+    m.Covered: Session.covered,
+    m.Peers: Session.peers,
+    m.Gossip: Session.gossip,
+    m.Clock: Session.clock,
+    m.Buckets: Session.buckets,
+    m.List: Session.list,
+    m.Get: Session.get,
+    m.Seals: Session.list_seals,
+    m.Streams: Session.streams,
+}
+# What may wait for a disk for long: answered beside the reading of the next message.
+BESIDE = frozenset({m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams})

@@ -1,0 +1,265 @@
+"""The packets of this node over its disks: put, receipt, and the rhythm in which files are synced and closed.
+
+    put ── here already, same digest? ── yes: where it is
+        └─ else its disk, by key, of those that are well and have room ─ its bucket's open part ─ append
+
+All is done by one task at a time between awaits, so there are no locks around files; what was looked at before an await
+is looked at again after it. Nothing is decoded: a packet's envelope says all that is needed here. Reading is in
+`reading.py`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import trio
+
+from buck.bucket import Part
+from buck.cache import Cache
+from buck.counts import Counts
+from buck.errors import Declined
+from buck.files import BUCKET_MAX
+from buck.index import DIGEST_SIZE, Group, Index
+from buck.volume import Volume
+from protocol.packet import Header, Key, Packet
+from protocol.ranges import Ranges
+from service.faults import faultpoint
+from service.log import get_log
+from service.machine import Machine
+
+log = get_log("buck.store")
+
+OPEN_PARTS_MAX = 64
+# A window's packets are mostly there when it ends; seals and third copies come within the minute after.
+SYNC_AFTER_S = 30.0
+SYNC_EVERY_S = 10.0
+CLOSE_AFTER_S = 600.0
+
+
+class Stored(NamedTuple):
+    """Where a packet is."""
+
+    part: Part
+    offset: int
+
+    @property
+    def level(self) -> int:
+        """1: in the page cache, 2: on the device."""
+        return 2 if self.offset < self.part.synced and self.part.trusted else 1
+
+
+class Held(NamedTuple):
+    """A receipt: numbers held, numbers fsynced, and whether a crash may have taken some."""
+
+    held: Ranges
+    synced: Ranges
+    unsure: bool
+
+
+class Store:
+    """All disks of a node, for one env. `open` before use; `close` for a clean stop."""
+
+    def __init__(self, machine: Machine, roots: Sequence[str], env: str, width: int, counts: Counts) -> None:
+        self.machine = machine
+        self.env = env
+        self.width = width
+        self.counts = counts
+        self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
+        self.cache = Cache(machine, env, counts)
+        self._making = trio.Lock()
+
+    async def open(self, node: bytes) -> None:
+        """Take the disks and repair what a crash left. ConfigError or BusyError, with all disks let go."""
+        try:
+            for volume in self.volumes:
+                await volume.open(node, self.width)
+        except BaseException:
+            self.release()
+            raise
+
+    async def close(self) -> None:
+        """A clean stop: everything synced, closed and marked."""
+        for volume in self.volumes:
+            await volume.close()
+
+    def release(self) -> None:
+        """Let go without finishing anything."""
+        for volume in self.volumes:
+            volume.release()
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    async def put(self, packet: Packet) -> Stored:
+        """Store a packet, in the page cache. Declined if it isn't ours or there is no room."""
+        self._admit(packet.header)
+        stored = None
+        while stored is None:
+            stored = await self._find(packet) or await self._append(packet)
+        faultpoint("buck.store.before_ack")
+        return stored
+
+    async def synced(self, packet: Packet, stored: Stored) -> int:
+        """The level of a stored packet once it is on a device, if need be of another disk than before."""
+        while not await self._volume_of(stored.part).durable.sync(stored.part):
+            stored = await self.put(packet)
+        return stored.level
+
+    def _admit(self, header: Header) -> None:
+        if header.env != self.env:
+            raise Declined("env", f"this buck keeps {self.env!r}, the packet is of {header.env!r}")
+        if header.width != self.width:
+            raise Declined("width", f"windows are {self.width} s here, the packet's {header.width} s")
+        if header.bucket % self.width or header.bucket > BUCKET_MAX:
+            raise Declined("width", f"no window starts at {header.bucket}")
+
+    async def _find(self, packet: Packet) -> Stored | None:
+        """Where this very packet is. The same key with other bytes is an alarm, and does not stop it."""
+        header = packet.header
+        others = 0
+        for part, index in (await self.indexes(header.bucket)).items():
+            group = index.group(header.tailer, header.epoch)
+            if group is None or not part.trusted:
+                continue
+            for row in group.rows(header.number):
+                if digest_at(part, group, row) == packet.digest:
+                    self.counts.repeats.inc()
+                    return Stored(part, group.offsets[row])
+                others += 1
+        if others:
+            self.counts.conflicts.inc()
+            log.error("ALARM: one key, other bytes; both are kept", **_shown(header.key), bucket=header.bucket)
+        return None
+
+    async def _append(self, packet: Packet) -> Stored | None:
+        """Append to the open part. None: something was waited for, or a disk was left; look again."""
+        header = packet.header
+        volume = self._choose(header)
+        part = volume.open_part(header.bucket)
+        if part is None:
+            await self._begin(volume, header.bucket)
+            return None
+        part.arrived, part.last_arrival_ns = self.machine.now(), self.machine.time_ns()
+        try:
+            offset = part.append(packet)
+        except OSError as error:
+            volume.trouble(error)
+            return None
+        self.counts.packets.inc()
+        self.counts.bytes.inc(len(packet.data))
+        return Stored(part, offset)
+
+    def _choose(self, header: Header) -> Volume:
+        """By key among the disks that are well, so that copies and repeats of a key meet on one disk."""
+        now = self.machine.now()
+        well = [volume for volume in self.volumes if volume.healthy]
+        able = [volume for volume in well if not volume.room.full(now)]
+        if not able:
+            raise Declined("full", "no room on any disk" if well else "all disks of this buck have failed")
+        return able[(int.from_bytes(header.tailer[:4], "big") + header.epoch + header.number) % len(able)]
+
+    async def _begin(self, volume: Volume, bucket: int) -> None:
+        """Open a part for the bucket, closing the one longest unused if there are too many."""
+        async with self._making:
+            if volume.open_part(bucket) is not None:
+                return
+            while len(self.open_parts()) >= OPEN_PARTS_MAX:
+                await self.close_part(min(self.open_parts(), key=lambda part: part.arrived))
+            try:
+                await volume.begin_part(bucket, self.width)
+            except OSError as error:
+                volume.trouble(error)
+
+    # --- receipts and indexes ---------------------------------------------------------------------------------------
+
+    async def receipt(self, tailer: bytes, epoch: int, bucket: int, sync: bool) -> Held:
+        """What is held of a tailer's epoch in a bucket; with `sync`, after an fsync of what isn't yet."""
+        indexes = await self.indexes(bucket)
+        if sync:
+            for part, index in indexes.items():
+                if part.trusted and index.group(tailer, epoch) is not None:
+                    await self._volume_of(part).durable.sync(part)
+            indexes = await self.indexes(bucket)
+        held, synced = Ranges(), Ranges()
+        for part, index in indexes.items():
+            group = index.group(tailer, epoch)
+            if group is not None and part.trusted:
+                mine = group.ranges()
+                held |= mine
+                synced |= mine if part.synced >= part.size else group.ranges(part.synced)
+        return Held(held, synced, self.is_unsure(bucket))
+
+    async def indexes(self, bucket: int) -> dict[Part, Index]:
+        """The index of each part of a bucket. Doesn't wait if all are in memory; complete at the moment it returns."""
+        known: dict[Part, Index] = {}
+        while missing := [part for part in self.parts(bucket) if part not in known]:
+            for part in missing:
+                known[part] = self.cache.get(part) or await self.cache.load(part)
+        return known
+
+    def parts(self, bucket: int) -> list[Part]:
+        return [part for volume in self.volumes for part in volume.named(bucket)]
+
+    def open_parts(self) -> list[Part]:
+        return [part for volume in self.volumes for part in volume.open_parts()]
+
+    def is_unsure(self, bucket: int) -> bool:
+        return any(volume.is_unsure(bucket) for volume in self.volumes)
+
+    def _volume_of(self, part: Part) -> Volume:
+        return next(volume for volume in self.volumes if volume.folder == part.env_folder)
+
+    # --- the rhythm ---------------------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Once a second: look at the room, sync and close what is due, each disk by itself."""
+        async with trio.open_nursery() as nursery:
+            for volume in self.volumes:
+                if volume.healthy:
+                    volume.look_at_room()
+                    nursery.start_soon(self._tend, volume)
+
+    async def _tend(self, volume: Volume) -> None:
+        for part in volume.open_parts():
+            now = self.machine.now()
+            if part.stopped or now >= max(part.window_end, part.arrived) + CLOSE_AFTER_S:
+                await self.close_part(part)
+            elif part.synced < part.size and now >= max(part.window_end + SYNC_AFTER_S, part.last_sync + SYNC_EVERY_S):
+                await volume.durable.sync(part)
+
+    async def close_part(self, part: Part) -> None:
+        """Close a part and remember its index while it is likely to be asked for."""
+        index = await self._volume_of(part).close_part(part)
+        if index is not None:
+            index.settle()
+            self.cache.keep(part, index)
+
+    def check(self) -> None:
+        """Invariants."""
+        self.cache.check()
+        assert len(self.open_parts()) <= OPEN_PARTS_MAX
+        for volume in self.volumes:
+            for bucket, parts in volume.parts.items():
+                assert sum(part.is_open and not part.stopped for part in parts) <= 1, "one open part a bucket and disk"
+                for part in parts:
+                    assert part.bucket == bucket
+                    part.check()
+
+
+def digest_at(part: Part, group: Group, row: int) -> bytes:
+    """A packet's digest: from memory, or the last bytes of the packet in its file. b"" if they can't be read."""
+    known = group.digest(row)
+    if known is not None:
+        return known
+    try:
+        file = part.disk.open_read(part.path)
+    except OSError:
+        return b""
+    try:
+        return file.pread(DIGEST_SIZE, group.offsets[row] + group.sizes[row] - DIGEST_SIZE)
+    except OSError:
+        return b""
+    finally:
+        file.close()
+
+
+def _shown(key: Key) -> dict[str, object]:
+    return {"tailer": key.tailer.hex(), "epoch": key.epoch, "number": key.number}

@@ -1,0 +1,236 @@
+"""One disk of a buck: whose it is, what lies on it, and whether it may be written.
+
+A disk belongs to one node (`node`), is used by one process (`lock`) and holds each env with one width (`width`); any
+other claim ends the start with one line. A clean stop closes all parts and leaves the mark `clean`. Where the mark is
+missing at a start and a part is open, that bucket may lack packets that were acknowledged: it is written to `unsure`
+before anything is repaired, because a repaired bucket looks like any other.
+
+After an error a disk is left until the next start: no packet is written to it, and what it holds counts for nothing but
+reading. Only "no space left" and its kin are not held against it.
+"""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from buck.bucket import Part
+from buck.counts import Counts
+from buck.durable import Durable
+from buck.errors import SpoiltError
+from buck.files import BAD, CLOSED, OPEN, PartName, is_day, join, parse_part
+from buck.index import Index
+from buck.retention import REST_S, Room
+from service.config import ConfigError
+from service.faults import faultpoint
+from service.log import get_log
+from service.machine import Lock, Machine, Space
+
+log = get_log("buck.volume")
+
+# Errors that say "not now" rather than "this disk is broken".
+PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+NS = 1_000_000_000
+
+
+class Volume:
+    """A disk, its parts by bucket, and its health."""
+
+    def __init__(self, machine: Machine, root: str, env: str, counts: Counts) -> None:
+        self.machine = machine
+        self.root = root
+        self.env = env
+        self.parts: dict[int, list[Part]] = {}
+        self.unsure: set[int] = set()
+        self.healthy = True
+        self.error = ""
+        self.room = Room(Space(1, 1))
+        self.durable = Durable(machine, counts, self.fail)
+        self._counts = counts
+        self._lock: Lock | None = None
+
+    @property
+    def folder(self) -> str:
+        return join(self.root, self.env)
+
+    async def open(self, node: bytes, width: int) -> None:
+        """Take the disk: ConfigError or BusyError if it can't be ours."""
+        disk = self.machine.disk
+        try:
+            disk.mkdirs(self.folder)
+            self._lock = disk.lock(join(self.root, "lock"))
+            await self._claim(join(self.root, "node"), node.hex(), "is the disk of node {}, and this node is {}")
+            await self._claim(join(self.folder, "width"), str(width), "has windows of {} s, and --width says {} s")
+            await disk.fsync_folder(self.root)
+            self.room = Room(disk.space(self.root))
+            await self._recover()
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise
+            raise ConfigError(f"{self.root}: the disk can't be used: {error.strerror or error}") from error
+
+    async def _claim(self, path: str, mine: str, clash: str) -> None:
+        """Write a fact on first use; refuse another one later."""
+        try:
+            theirs = self.machine.disk.read_bytes(path).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            await self.machine.disk.replace(path, mine.encode() + b"\n", mode=0o640)
+            return
+        if theirs != mine:
+            raise ConfigError(f"{self.root} {clash.format(theirs, mine)}: give the right --disk, --key or --width")
+
+    async def _recover(self) -> None:
+        """List what is there, mark what is unsure, close what was left open. Safe to be cut short and done again."""
+        disk = self.machine.disk
+        self._read_unsure()
+        names = list(self._listed())
+        left_open = {name.bucket for name in names if name.state == OPEN}
+        if left_open - self.unsure and not self._exists("clean"):
+            self.unsure |= left_open
+            await self._write_unsure()
+        faultpoint("buck.volume.after_unsure")
+        for name in names:
+            part = Part(disk, self.folder, name)
+            self.parts.setdefault(name.bucket, []).append(part)
+            if name.state == OPEN:
+                await self._take_over(part)
+            elif name.state == CLOSED:
+                self._look_at(part)
+        if self._exists("clean"):
+            disk.unlink(join(self.folder, "clean"))
+            await disk.fsync_folder(self.folder)
+        faultpoint("buck.volume.recovered")
+
+    def _listed(self) -> Iterator[PartName]:
+        disk = self.machine.disk
+        for day in sorted(filter(is_day, disk.listdir(self.folder))):
+            for name in sorted(disk.listdir(join(self.folder, day))):
+                found = parse_part(day, name)
+                if found is None:
+                    log.warning("a file that is none of ours is left alone", path=join(self.folder, day, name))
+                else:
+                    yield found
+
+    async def _take_over(self, part: Part) -> None:
+        """A part that a process left open: keep its good packets, cut its tail, close it."""
+        index, end, skipped = await self.machine.slow(part.scan_index, self.env)
+        torn = part.reopen(index, end)
+        self._counts.torn.inc(torn)
+        self._counts.skipped.inc(skipped)
+        log.info("a part left open is recovered", path=part.path, packets=part.packets, torn=torn, skipped=skipped)
+        await self.close_part(part)
+
+    def _look_at(self, part: Part) -> None:
+        try:
+            part.read_trailer()
+        except SpoiltError as error:
+            log.warning("a footer is not good; the packets are scanned when asked for", path=part.path, why=str(error))
+
+    def named(self, bucket: int) -> list[Part]:
+        return self.parts.get(bucket, [])
+
+    def open_part(self, bucket: int) -> Part | None:
+        """The part of a bucket that takes packets now."""
+        parts = self.parts.get(bucket)
+        if parts and not parts[-1].stopped and parts[-1].is_open:
+            return parts[-1]
+        return None
+
+    async def begin_part(self, bucket: int, width: int) -> Part:
+        """Make a part, its name durable. OSError if the disk doesn't want to."""
+        number = 1 + max((part.name.part for part in self.named(bucket)), default=-1)
+        part = Part(self.machine.disk, self.folder, PartName(bucket, number, OPEN))
+        now = self.machine.now()
+        left = bucket + width - self.machine.time_ns() / NS
+        part.arrived, part.window_end = now, now + min(max(left, 0.0), width)
+        part.create()
+        try:
+            faultpoint("buck.volume.before_name")
+            await self.machine.disk.fsync_folder(part.folder)
+            await self.machine.disk.fsync_folder(self.folder)
+        except OSError:
+            part.release()
+            with contextlib.suppress(OSError):
+                self.machine.disk.unlink(part.path)
+            raise
+        self.parts.setdefault(bucket, []).append(part)
+        faultpoint("buck.volume.after_name")
+        return part
+
+    async def close_part(self, part: Part) -> Index | None:
+        """Close a part for good, or drop it where nothing came into it."""
+        if part.size:
+            return await self.durable.close(part)
+        part.stopped = True
+        self.parts[part.bucket].remove(part)
+        part.release()
+        try:
+            self.machine.disk.unlink(part.path)
+        except OSError as error:
+            self.fail(error)
+        return None
+
+    def trouble(self, error: OSError) -> None:
+        """A write didn't work: let the disk rest, or leave it."""
+        if error.errno in PASSING:
+            self.room = self.room._replace(rests_until=self.machine.now() + REST_S)
+            log.warning("a disk rests", disk=self.root, why=error.strerror or str(error))
+        else:
+            self.fail(error)
+
+    def fail(self, error: OSError) -> None:
+        """Leave the disk. What lies on it is still read, but counts in no receipt."""
+        self._counts.disk_errors.inc()
+        if self.healthy:
+            self.healthy, self.error = False, error.strerror or str(error)
+            log.error("a disk is left until the next start", disk=self.root, why=self.error)
+        for parts in self.parts.values():
+            for part in parts:
+                part.failed = part.stopped = True
+
+    def look_at_room(self) -> None:
+        """Ask for free space; an answer that can't be had is an error of the disk."""
+        try:
+            self.room = self.room._replace(space=self.machine.disk.space(self.root))
+        except OSError as error:
+            self.fail(error)
+
+    async def close(self) -> None:
+        """A clean stop: all parts closed, then the mark that says so."""
+        for part in self.open_parts():
+            await self.close_part(part)
+        if self.healthy and not self.open_parts():
+            await self.machine.disk.replace(join(self.folder, "clean"), b"", mode=0o640)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of files and lock, as a dying process does."""
+        for parts in self.parts.values():
+            for part in parts:
+                part.release()
+        if self._lock is not None:
+            self._lock.close()
+
+    def open_parts(self) -> list[Part]:
+        return [part for parts in self.parts.values() for part in parts if part.is_open and part.file is not None]
+
+    def is_unsure(self, bucket: int) -> bool:
+        """May this bucket lack what was acknowledged?"""
+        return bucket in self.unsure or any(part.failed or part.name.state == BAD for part in self.named(bucket))
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self.machine.disk.stat(join(self.folder, name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _read_unsure(self) -> None:
+        try:
+            text = self.machine.disk.read_bytes(join(self.folder, "unsure")).decode("ascii", "replace")
+        except FileNotFoundError:
+            return
+        self.unsure = {int(word) for word in text.split() if word.isdigit()}
+
+    async def _write_unsure(self) -> None:
+        text = "".join(f"{bucket}\n" for bucket in sorted(self.unsure))
+        await self.machine.disk.replace(join(self.folder, "unsure"), text.encode(), mode=0o640)
