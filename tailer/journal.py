@@ -23,7 +23,7 @@ from collections.abc import Callable
 import trio
 
 from protocol.errors import FormatError
-from protocol.identity import NodeKey
+from protocol.identity import DIGEST_SIZE, NodeKey
 from protocol.limits import PACKET_SIZE_MAX
 from protocol.packet import Header, Packet, build, read
 from protocol.ranges import Ranges
@@ -246,6 +246,14 @@ class Journal:
             self.given_up.pop(section.epoch, None)
             if section.lost_after is not None:
                 self.lost.pop(section.epoch, None)
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """The last seal of the chain: its number and digest."""
+        if not self.seals:
+            return 0, bytes(DIGEST_SIZE)
+        number = max(self.seals)
+        return number, Seal.read(self.seals[number]).digest
 
     def seal_delivered(self, number: int) -> None:
         """Enough bucks have the seal on their devices."""

@@ -1,0 +1,277 @@
+"""The bucks that this tailer knows: who is a member, and a link to each.
+
+It begins with the addresses it was given and learns the others: every linked buck is asked for its view (`Peers`) now
+and then, which also tells whether the link lives. One task an address dials, shakes hands, learns, and dials again
+after a pause that doubles, with jitter, so that a fleet doesn't come back in one second. A buck is known by its key,
+not by its address: two addresses of one buck are one link.
+
+A *member* is a buck ever seen that does not drain; a dead one stays a member. *Live* ones are linked, and not avoided
+because they just refused or kept silent. Up to 16 members are all linked; above, 8 are chosen by a hash of both keys,
+dealt over the zones, so each tailer has its own eight and keeps them.
+
+Bucks of another env or width are never used; at the start, before any good one was met, they end it (ConfigError).
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import NoReturn
+
+import trio
+
+from protocol import limits
+from protocol.errors import LinkLost, ProtocolError, Refused
+from protocol.identity import NodeKey
+from protocol.link import Asker, open_asker
+from protocol.messages import Clock, ClockIs, Hello, Peer, Peers, View
+from service.config import ConfigError
+from service.log import get_log
+from service.machine import Machine
+from service.units import read_address
+from tailer.checkpoint import MemberState
+from tailer.journal import Journal
+
+LINKS_ALL_MAX = 16
+LINKS_CHOSEN = 8
+CONNECT_S = 5.0
+PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 30.0
+LEARN_EVERY_S = 5.0
+LEARN_TIMEOUT_S = 10.0
+CLOCKS_AGREE_NS = 1_000_000_000
+WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
+LOUD_AFTER = 3  # failures in a row before a warning: a restart of a buck isn't worth one
+FATAL = ("env", "width", "version", "security")
+
+log = get_log("tailer.members")
+
+
+@dataclass(eq=False)
+class Buck:
+    """One member, as this tailer sees it."""
+
+    node: bytes
+    address: str
+    host: bytes = b""
+    zone: str = ""
+    draining: bool = False
+    asker: Asker | None = None
+    avoid_until: float = 0.0  # it refused, or kept silent
+    offset_ns: int | None = None  # its wall clock against ours
+
+    def state(self) -> MemberState:
+        return MemberState(self.node, self.address, self.host, self.zone)
+
+
+class Members:
+    """All bucks known, and the tasks that keep links to them."""
+
+    def __init__(
+        self, machine: Machine, key: NodeKey, env: str, host: bytes, addresses: Sequence[object], journal: Journal
+    ) -> None:
+        self.machine = machine
+        self.key = key
+        self.env = env
+        self.host = host
+        self.journal = journal
+        self.bucks: dict[bytes, Buck] = {m.node: Buck(*m) for m in journal.members}
+        self.heard = False  # a member told in this run who the members are: before that nothing is done
+        self.live_wanted = False  # somebody watches live: packets should leave early
+        self.counters: Counter[str] = Counter()
+        self.changed = trio.Event()  # replaced by another each time it is set
+        self._given = {str(read_address(address)) for address in addresses}
+        self._kept: set[str] = set()  # addresses that have a task
+        self._refusal: Refused | None = None
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Keep links. Never ends."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._keep_all()
+            await trio.sleep_forever()
+
+    async def wait_width(self) -> int:
+        """The width of buckets, from the first buck or from the journal. ConfigError if bucks and journal don't fit."""
+        with trio.move_on_after(WIDTH_KNOWN_WAIT_S if self.journal.width else float("inf")):
+            while not (self.linked() and self.journal.width):
+                if self._refusal is not None:
+                    raise ConfigError(f"the bucks can't be used: {self._refusal}")
+                await self.changed.wait()
+        return self.journal.width
+
+    # --- who is there -----------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> frozenset[bytes]:
+        """All members, dead or alive."""
+        return frozenset(buck.node for buck in self.bucks.values() if not buck.draining)
+
+    def linked(self) -> list[Buck]:
+        """Those that can be asked."""
+        return [buck for buck in self.bucks.values() if buck.asker is not None]
+
+    def live(self) -> list[Buck]:
+        """Those that may be given packets now."""
+        now = self.machine.now()
+        return [buck for buck in self.linked() if not buck.draining and buck.avoid_until <= now]
+
+    def avoid(self, buck: Buck, seconds: float) -> None:
+        """Give it nothing for a while."""
+        buck.avoid_until = max(buck.avoid_until, self.machine.now() + seconds)
+
+    @property
+    def offset_ns(self) -> int:
+        """The bucks' median clock against ours; 0 until two agree."""
+        known = sorted(buck.offset_ns for buck in self.linked() if buck.offset_ns is not None)
+        agreed = any(b - a <= CLOCKS_AGREE_NS for a, b in pairwise(known))
+        return int(median(known)) if agreed else 0
+
+    @asynccontextmanager
+    async def reach(self, buck: Buck) -> AsyncIterator[Asker]:
+        """Its link, or a short one of its own. ProtocolError or OSError if it can't be reached."""
+        if buck.asker is not None:
+            yield buck.asker
+            return
+        async with self._open(buck.address) as asker:
+            yield asker
+
+    # --- keeping links ----------------------------------------------------------------------------------------------
+
+    def _keep_all(self) -> None:
+        """One task for each address that should have a link and has none."""
+        if self._nursery is None:
+            return
+        chosen = self._chosen()
+        for address in (self._given | chosen) - self._kept:
+            self._kept.add(address)
+            self._nursery.start_soon(self._keep, address)
+
+    def _chosen(self) -> set[str]:
+        """The addresses of the members to be linked."""
+        bucks = [buck for buck in self.bucks.values() if buck.address]
+        if len(bucks) > LINKS_ALL_MAX:
+            bucks = self._dealt(bucks)[:LINKS_CHOSEN]
+        return {buck.address for buck in bucks}
+
+    def _dealt(self, bucks: list[Buck]) -> list[Buck]:
+        """Ranked by rendezvous hash, dealt over zones: the first of each zone, then the second of each, ..."""
+        ranked = sorted(bucks, key=lambda buck: hashlib.blake2b(self.key.node + buck.node).digest())
+        place: Counter[str] = Counter()
+        order = []
+        for rank, buck in enumerate(ranked):
+            order.append((place[buck.zone], rank, buck))
+            place[buck.zone] += 1
+        return [buck for _, _, buck in sorted(order, key=lambda item: item[:2])]
+
+    async def _keep(self, address: str) -> None:
+        """Dial, learn, dial again; ends when the address is nobody's any more."""
+        pause, failures = PAUSE_FIRST_S, 0
+        while address in self._given or address in self._chosen():
+            try:
+                async with self._open(address) as asker:
+                    pause, failures = PAUSE_FIRST_S, 0
+                    pause = await self._attend(address, asker) or pause
+            except (ProtocolError, OSError) as error:
+                failures += 1
+                pause = self._note_failure(address, error, failures) or pause
+            await trio.sleep(pause * self.machine.random.uniform(0.5, 1.5))
+            pause = min(2 * pause, PAUSE_MAX_S)
+        self._kept.discard(address)
+
+    def _note_failure(self, address: str, error: Exception, failures: int) -> float | None:
+        self.counters["link_failures"] += 1
+        if isinstance(error, Refused) and error.reason in FATAL:
+            self._refusal = self._refusal or error
+            self._tell()
+            log.error("a buck can't be used", address=address, why=str(error))
+            return PAUSE_MAX_S
+        if failures == LOUD_AFTER:
+            log.warning("a buck can't be reached", address=address, why=str(error) or type(error).__name__)
+        return None
+
+    @asynccontextmanager
+    async def _open(self, address: str) -> AsyncIterator[Asker]:
+        host, port = read_address(address)
+        with trio.move_on_after(CONNECT_S) as scope:
+            stream = await self.machine.connect(host, port)
+        if scope.cancelled_caught:
+            raise LinkLost(f"no connection within {CONNECT_S:g} s")
+        async with open_asker(stream, self._hello(), timeout_s=LEARN_TIMEOUT_S, check=self._check) as asker:
+            yield asker
+
+    def _hello(self) -> Hello:
+        return Hello(
+            role="tailer",
+            public=self.key.public,
+            env=self.env,
+            width=self.journal.width,
+            host=self.host,
+            versions=(limits.PACKET_VERSION, limits.PACKET_VERSION),
+            address="",
+            time_ns=self.machine.time_ns(),
+        )
+
+    def _check(self, hello: Hello) -> str | None:
+        if hello.env != self.env:
+            return "env"
+        if self.journal.width and hello.width != self.journal.width:
+            return "width"
+        low, high = hello.versions
+        return None if low <= limits.PACKET_VERSION <= high else "version"
+
+    async def _attend(self, address: str, asker: Asker) -> float | None:
+        """Use a link while it lasts. A pause of its own for an address that leads to a buck linked already."""
+        hello = asker.peer
+        buck = self.bucks.setdefault(hello.node, Buck(hello.node, hello.address or address))
+        if buck.asker is not None:
+            return PAUSE_MAX_S
+        buck.asker, buck.host, buck.avoid_until = asker, hello.host, 0.0
+        buck.address = hello.address or address
+        if hello.width:
+            self.journal.set_width(hello.width)
+        self._tell()
+        try:
+            await self._learn_for_ever(buck, asker)
+        finally:
+            buck.asker = None
+            self._tell()
+
+    async def _learn_for_ever(self, buck: Buck, asker: Asker) -> NoReturn:
+        while True:
+            view = await asker.ask(Peers(0))
+            if isinstance(view, View):
+                self._learn(view)
+            before = self.machine.time_ns()
+            clock = await asker.ask(Clock(0))
+            if isinstance(clock, ClockIs):
+                buck.offset_ns = clock.time_ns - (before + self.machine.time_ns()) // 2
+            with trio.move_on_after(LEARN_EVERY_S * self.machine.random.uniform(0.8, 1.2)) as scope:
+                await asker.lost.wait()
+            if not scope.cancelled_caught:
+                raise LinkLost("the link ended")
+
+    def _learn(self, view: View) -> None:
+        self.heard = True
+        if self.journal.width not in (0, view.width):
+            raise Refused("width", f"buckets of {view.width} s are not {self.journal.width} s")
+        self.journal.set_width(view.width)
+        for peer in view.peers[: limits.PEERS_MAX]:
+            self._learn_peer(peer)
+        self.journal.members = tuple(buck.state() for buck in self.bucks.values() if not buck.draining)
+        self._tell()
+        self._keep_all()
+
+    def _learn_peer(self, peer: Peer) -> None:
+        buck = self.bucks.setdefault(peer.node, Buck(peer.node, peer.address))
+        buck.zone, buck.draining = peer.zone, peer.draining
+        if buck.asker is None:
+            buck.host, buck.address = peer.host, peer.address or buck.address
+
+    def _tell(self) -> None:
+        """Wake all who wait for a change."""
+        self.changed.set()
+        self.changed = trio.Event()

@@ -1,0 +1,325 @@
+"""After a window: a seal, the third copies, the receipts; and the packets that may be forgotten.
+
+Each window, and a random while later so that a fleet doesn't seal in one second, the tailer signs what it has journaled
+since its last seal. The seal is journaled and synced before anybody sees it, and goes to every linked buck. Then each
+packet of a window that is over gets its third copy; whoever acknowledged one is asked for a receipt, with an fsync. What
+a buck no longer holds is sent again. A packet is *done* at A2: fsynced receipts of three bucks, or of all members where
+there are fewer; at A1 if its class says so. Nothing is done before a member told who the members are.
+
+    unsealed ──seal──> sealed ──third copy──> ──receipts──> A2: done ──> its segment may go
+                         ^                        │ a buck lost it, or kept silent
+                         └────────────────────────┘ again after a while
+
+An idle tailer seals each window too: its silence is then known to be silence. `finish` does all of this at once, for
+`--once` and for a clean end.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import trio
+
+from protocol.errors import ProtocolError
+from protocol.identity import NodeKey
+from protocol.messages import Have, Ok, Receipt, SealPut
+from protocol.seal import Seal
+from service.faults import faultpoint
+from service.log import get_log
+from service.machine import Machine
+from tailer.journal import Journal, JournalError
+from tailer.ledger import Entry
+from tailer.members import Buck, Members
+from tailer.sealing import sections
+from tailer.send import Sender
+
+NS = 1_000_000_000
+A2_COPIES = 3
+GATHER_S = 6.0  # the oldest open packet of a window that just ended: it should be in that window's seal
+SPREAD_S = 60.0
+MEND_EVERY_S = 10.0
+RECEIPT_TIMEOUT_S = 30.0  # an fsync of a busy disk
+SEAL_TIMEOUT_S = 15.0
+ROUNDS_MAX = 3  # of copies and receipts, before a pause
+COPIES_AT_ONCE = 4
+SEALS_KEPT_MAX = 288  # a day of windows: older ones that some buck has aren't kept for those that stay away
+FINISH_POLL_S = 0.2
+GOODBYE_S = 3.0
+
+log = get_log("tailer.mend")
+
+
+class Outcome(NamedTuple):
+    """How it ended: 0 all done, 1 something is undelivered, 3 delivered, but with fewer copies than promised."""
+
+    code: int
+    text: str
+
+
+class Mender:
+    """Seals, and brings packets from A1 to A2."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        key: NodeKey,
+        journal: Journal,
+        members: Members,
+        sender: Sender,
+        flush: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.key = key
+        self.journal = journal
+        self.members = members
+        self.sender = sender
+        self.sealed_until = 0
+        self._flush = flush
+        self._busy = trio.Lock()
+        self._seal_holders: dict[int, set[bytes]] = {}
+
+    async def run(self) -> None:
+        """Seal each window and mend what is over. Never ends."""
+        seal_at = self._next_seal()
+        while True:
+            await trio.sleep(min(MEND_EVERY_S, max(0.0, seal_at - self.machine.now())))
+            async with self._busy:
+                if self.machine.now() >= seal_at or self.journal.pressed:
+                    if self.members.linked():  # one seal later covers all windows without anybody to tell
+                        await self._seal_all()
+                    seal_at = self._next_seal()
+                await self._deliver_seals()
+                await self._mend(self._due())
+                self.journal.reclaim()
+
+    def _next_seal(self) -> float:
+        """On the monotonic clock: some while after the current window's end."""
+        width = self.journal.width or 1
+        left = width - self._time_ns() % (width * NS) / NS
+        spread = min(SPREAD_S, width / 2) - GATHER_S
+        return self.machine.now() + left + GATHER_S + max(0.0, self.machine.random.uniform(0.0, spread))
+
+    def _time_ns(self) -> int:
+        """The bucks' clock."""
+        return self.machine.time_ns() + self.members.offset_ns
+
+    def _due(self) -> list[Entry]:
+        """Sealed packets of windows that are over (of all, when the journal runs full) that are not done."""
+        everything = self.journal.pressed
+        end = self.sealed_until
+        return [
+            entry
+            for entry in self.journal.ledger.waiting()
+            if entry.sealed and (everything or entry.bucket + self.journal.width <= end)
+        ]
+
+    # --- seals ------------------------------------------------------------------------------------------------------
+
+    async def _seal_all(self, closing: bool = False) -> None:
+        """State everything journaled so far; in several seals if it is very much."""
+        if self._flush is not None:
+            await self._flush()
+        while True:
+            if not await self._seal(closing):
+                return
+            if not self.journal.ledger.unsealed:
+                break
+        await self._deliver_seals()
+
+    async def _seal(self, closing: bool) -> bool:
+        seal = self._next(closing)
+        data = seal.encode(self.key)
+        faultpoint("tailer.mend.seal")
+        try:
+            self.journal.add_seal(seal.number, data)
+            await self.journal.sync()
+        except JournalError as error:
+            log.error("a seal could not be journaled", number=seal.number, why=str(error))
+            return False
+        self.sealed_until = seal.until
+        faultpoint("tailer.mend.sealed")
+        return True
+
+    def _next(self, closing: bool) -> Seal:
+        journal = self.journal
+        number, previous = journal.head
+        now = self._time_ns()
+        width = journal.width
+        until = now // NS // width * width if width else now // NS
+        found = sections(journal.ledger, journal.lost, journal.given_up, until)
+        return Seal(
+            env=journal.env,
+            width=width,
+            tailer=self.key.node,
+            public=self.key.public,
+            host=journal.host,
+            number=number + 1,
+            previous=previous,
+            time_ns=now,
+            until=until,
+            offset_ns=self.members.offset_ns,
+            crashes=journal.crashes,
+            closing=closing and len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found),
+            sections=found,
+        )
+
+    async def _deliver_seals(self) -> None:
+        """Seals that too few bucks have go to every linked one that hasn't said it has them."""
+        async with trio.open_nursery() as nursery:
+            for buck in self.members.linked():
+                nursery.start_soon(self._give_seals, buck)
+        for number in sorted(self.journal.undelivered):
+            holders = self._seal_holders.get(number, set())
+            old = number <= max(self.journal.seals) - SEALS_KEPT_MAX
+            if len(holders) >= min(A2_COPIES, self.sender.members_count) or (old and holders):
+                self.journal.seal_delivered(number)
+                self._seal_holders.pop(number, None)
+
+    async def _give_seals(self, buck: Buck) -> None:
+        for number in sorted(self.journal.undelivered):
+            holders = self._seal_holders.setdefault(number, set())
+            if buck.node in holders or buck.asker is None:
+                continue
+            faultpoint("tailer.mend.seal_put")
+            try:
+                answer = await buck.asker.ask(SealPut(0, self.journal.seals[number]), SEAL_TIMEOUT_S)
+            except ProtocolError as error:
+                log.warning("a seal was not taken", node=buck.node.hex(), number=number, why=str(error))
+                return
+            if not isinstance(answer, Ok):
+                log.warning("a seal is refused", node=buck.node.hex(), number=number, why=str(answer))
+                return
+            holders.add(buck.node)
+
+    # --- copies and receipts ----------------------------------------------------------------------------------------
+
+    async def _mend(self, entries: list[Entry], copies: int | None = None) -> None:
+        """Rounds of copies and receipts, while they get anything done."""
+        for _ in range(ROUNDS_MAX):
+            await self._add_copies(entries, copies)
+            await self._ask_receipts(entries)
+            for entry in entries:
+                if self.is_done(entry):
+                    faultpoint("tailer.mend.done")
+                    self.journal.ledger.note_done(entry)
+            entries = [entry for entry in entries if not entry.done]
+            if not any(self._can_copy(entry, copies) for entry in entries):
+                return
+
+    def is_done(self, entry: Entry) -> bool:
+        """May the journal forget it? A2, or A1 where its class says so."""
+        if not self.members.heard:
+            return False
+        if not entry.kind.resend:
+            return self.sender.is_stored(entry)
+        return len(entry.synced) >= A2_COPIES or self.members.nodes <= set(entry.synced)
+
+    def _wanted(self, entry: Entry, copies: int | None) -> int:
+        return copies or (A2_COPIES if entry.kind.resend else entry.kind.copies)
+
+    def _can_copy(self, entry: Entry, copies: int | None) -> bool:
+        held = set(entry.stored)
+        return len(held) < self._wanted(entry, copies) and any(b.node not in held for b in self.members.live())
+
+    async def _add_copies(self, entries: list[Entry], copies: int | None) -> None:
+        """Give each packet the copies it lacks, a few at a time."""
+        lacking = iter([entry for entry in entries if self._can_copy(entry, copies)])
+
+        async def work() -> None:
+            for entry in lacking:
+                packet = self.journal.load(entry)
+                if packet is not None:
+                    faultpoint("tailer.mend.copy")
+                    await self.sender.spread(entry, packet, self._wanted(entry, copies), again=True)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(COPIES_AT_ONCE):
+                nursery.start_soon(work)
+
+    async def _ask_receipts(self, entries: list[Entry]) -> None:
+        """Ask whoever acknowledged a copy, once for each epoch and bucket; bucks in parallel."""
+        async with trio.open_nursery() as nursery:
+            for buck in self.members.linked():
+                theirs = [entry for entry in entries if buck.node in entry.stored and buck.node not in entry.synced]
+                if theirs:
+                    nursery.start_soon(self._ask_receipts_of, buck, theirs)
+
+    async def _ask_receipts_of(self, buck: Buck, entries: list[Entry]) -> None:
+        groups: dict[tuple[int, int], list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault((entry.epoch, entry.bucket), []).append(entry)
+        for (epoch, bucket), group in groups.items():
+            if buck.asker is None:
+                return
+            try:
+                receipt = await buck.asker.ask(Have(0, self.key.node, epoch, bucket, True), RECEIPT_TIMEOUT_S)
+            except ProtocolError as error:
+                log.warning("no receipt", node=buck.node.hex(), bucket=bucket, why=str(error))
+                return
+            faultpoint("tailer.mend.receipt")
+            if isinstance(receipt, Receipt):
+                self._take_receipt(buck, group, receipt)
+
+    def _take_receipt(self, buck: Buck, entries: list[Entry], receipt: Receipt) -> None:
+        for entry in entries:
+            if entry.number in receipt.held:
+                self.journal.ledger.note_stored(entry, buck.node, entry.number in receipt.synced)
+            elif not receipt.unsure:
+                self.sender.counters["copies_lost"] += 1
+                self.journal.ledger.note_lost(entry, buck.node)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def finish(self, level: str | None = "A2", patience_s: float = 60.0) -> Outcome:
+        """Finish everything at once and say goodbye: a closing seal. `level` None: a clean stop, which waits for nothing."""
+        async with self._busy:
+            if level is None:
+                return await self._say_goodbye()
+            await self.journal.sync()
+            await self._patiently(patience_s, lambda: self.sender.waiting, None)
+            await self._seal_all(closing=True)
+            await self._patiently(patience_s, lambda: self._left(level), lambda: self._mend_for(level))
+            await self.journal.sync()
+            return self._outcome(level)
+
+    async def _say_goodbye(self) -> Outcome:
+        with trio.move_on_after(GOODBYE_S):
+            await self._seal_all(closing=True)
+        return Outcome(0, f"{self.sender.waiting} packets wait in the journal for the next start")
+
+    async def _patiently(
+        self, patience_s: float, left: Callable[[], int], work: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        """Until nothing is left, or nothing has moved for `patience_s`."""
+        before, deadline = left(), self.machine.now() + patience_s
+        while before and self.machine.now() < deadline:
+            with trio.move_on_at(deadline):
+                if work is not None:
+                    await work()
+                await trio.sleep(FINISH_POLL_S)
+            now = left()
+            if now < before:
+                before, deadline = now, self.machine.now() + patience_s
+
+    async def _mend_for(self, level: str) -> None:
+        if level == "A2":
+            await self._mend(list(self.journal.ledger.waiting()))
+        await self._deliver_seals()
+
+    def _left(self, level: str) -> int:
+        """What is still to be waited for: packets and the closing seal."""
+        packets = sum(1 for _ in self.journal.ledger.waiting()) if level == "A2" else self.sender.waiting
+        return packets + len(self.journal.undelivered)
+
+    def _outcome(self, level: str) -> Outcome:
+        waiting = self.sender.waiting
+        if waiting:
+            return Outcome(1, f"{waiting} packets are on too few bucks; they wait in {self.journal.folder}")
+        untold = [number for number in self.journal.undelivered if not self._seal_holders.get(number)]
+        if untold:
+            return Outcome(1, f"{len(untold)} seals reached no buck; they wait in {self.journal.folder}")
+        short = sum(1 for _ in self.journal.ledger.waiting())
+        if level == "A2" and (short or self.journal.undelivered):
+            absent = self.members.nodes - {buck.node for buck in self.members.linked()}
+            names = ", ".join(sorted(node.hex() for node in absent)) or "none"
+            return Outcome(3, f"{short} packets have fewer copies than promised; members not reached: {names}")
+        return Outcome(0, f"everything is {level}")

@@ -1,0 +1,230 @@
+"""A packet goes to two random live bucks; to others if those refuse, keep silent or vanish.
+
+Packets are sent in journal order, at most 16 or 32 MiB of them under way. Fresh ones are sent from memory while the
+window has room; what waited longer is read back from the journal, so a slow or absent cluster costs disk and no memory.
+Bucks on other hosts and in other zones than those that hold a packet already are preferred.
+
+    deliver ──> queue ──> [window: put, put] ──> A1: placed
+                  ^               │ nobody left to ask
+                  └── parked <────┘     (again when the members change, or after a while)
+
+A packet that is parked has a copy on every buck that can be reached, or is refused by those that don't hold it: it waits
+outside the window, in the journal, and holds up nobody. The third copy and what must be sent again is mend.py's business.
+"""
+
+from collections import Counter, deque
+
+import trio
+
+from protocol.errors import LinkLost, ProtocolError
+from protocol.messages import SYNCED, No, Ok, Put
+from protocol.packet import Packet
+from service.faults import faultpoint
+from service.log import get_log
+from service.machine import Machine
+from tailer.journal import Journal
+from tailer.ledger import Entry, Slot
+from tailer.members import Buck, Members
+
+WINDOW_PACKETS = 16
+WINDOW_BYTES = 32 << 20
+ACK_TIMEOUT_S = 5.0
+LOOK_EVERY_S = 1.0
+UNPARK_EVERY_S = 20.0
+AGE_MAX_MS = (1 << 32) - 1
+A1_COPIES = 2
+# How long a buck is given nothing after it refused, by its reason; after silence it is as after "slow", doubled.
+AVOID_S = {"full": 10.0, "slow": 1.0, "draining": 60.0}
+AVOID_OTHER_S = 0.0  # it refused this packet, not all of them
+AVOID_SILENT_S = 5.0
+
+log = get_log("tailer.send")
+
+
+class Sender:
+    """Brings packets to A1, and gives copies out for who mends."""
+
+    def __init__(self, machine: Machine, journal: Journal, members: Members) -> None:
+        self.machine = machine
+        self.journal = journal
+        self.members = members
+        self.counters: Counter[str] = Counter()
+        self.idle = trio.Event()  # set while nothing waits for a first copy
+        self.placed = trio.Event()  # replaced each time a packet reaches A1
+        self._queue: deque[Slot] = deque(journal.ledger.unplaced)
+        self._parked: set[Slot] = set()
+        self._hot: dict[Slot, Packet] = {}  # fresh packets, as far as the window's bytes go
+        self._hot_bytes = 0
+        self._flying: dict[Slot, int] = {}
+        self._wake = trio.Event()
+
+    # --- the way in -------------------------------------------------------------------------------------------------
+
+    async def deliver(self, packet: Packet) -> None:
+        """Take over a packet that was appended to the journal. Waits for nothing, but for the journal's sync if its
+        class asks for that before any copy.
+        """
+        if packet.header.kind.sync:
+            await self.journal.sync()
+        slot = packet.header.epoch, packet.header.number
+        if slot not in self.journal.ledger.unplaced:
+            return
+        if self._hot_bytes + len(packet.data) <= WINDOW_BYTES:
+            self._hot[slot] = packet
+            self._hot_bytes += len(packet.data)
+        self.enqueue(slot)
+
+    def enqueue(self, slot: Slot) -> None:
+        """Send this packet (again), when its turn comes."""
+        self._queue.append(slot)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._unpark)
+            while True:
+                entry = self._take()
+                if entry is None:
+                    await self._wake.wait()
+                    self._wake = trio.Event()
+                else:
+                    nursery.start_soon(self._place, entry)
+
+    def _take(self) -> Entry | None:
+        """The next packet to be sent, if the window has room and there is a buck."""
+        while self._queue and len(self._flying) < WINDOW_PACKETS and self.members.live():
+            entry = self.journal.ledger.unplaced.get(self._queue[0])
+            if entry is not None and self._flying and sum(self._flying.values()) + entry.size > WINDOW_BYTES:
+                return None
+            slot = self._queue.popleft()
+            if entry is None:
+                self._cool(slot)  # placed in another way
+            elif slot not in self._flying:
+                self._flying[slot] = entry.size
+                return entry
+        return None
+
+    async def _place(self, entry: Entry) -> None:
+        try:
+            packet = self._cool(entry.slot) or self.journal.load(entry)
+            if packet is not None:
+                await self.spread(entry, packet, entry.kind.copies, again=entry.again)
+                self._settle(entry)
+        finally:
+            del self._flying[entry.slot]
+            self._wake.set()
+
+    def _cool(self, slot: Slot) -> Packet | None:
+        packet = self._hot.pop(slot, None)
+        self._hot_bytes -= len(packet.data) if packet is not None else 0
+        return packet
+
+    def _settle(self, entry: Entry) -> None:
+        """After its turn: placed, or parked until something changes."""
+        if not self.is_stored(entry):
+            self._parked.add(entry.slot)
+            return
+        self.journal.ledger.place(entry)
+        self.counters["placed"] += 1
+        self.placed.set()
+        self.placed = trio.Event()
+
+    async def _unpark(self) -> None:
+        """Try parked packets again when other bucks may be given packets, or a while has passed."""
+        asked: set[bytes] = set()
+        asked_at = self.machine.now()
+        while True:
+            with trio.move_on_after(LOOK_EVERY_S):
+                await self.members.changed.wait()
+            self._wake.set()  # a buck may have come, or be avoided no longer
+            live = {buck.node for buck in self.members.live()}
+            if live != asked or self.machine.now() > asked_at + UNPARK_EVERY_S:
+                asked, asked_at = live, self.machine.now()
+                self._queue.extend(sorted(self._parked))
+                self._parked.clear()
+
+    # --- levels -----------------------------------------------------------------------------------------------------
+
+    def is_stored(self, entry: Entry) -> bool:
+        """A1: on two bucks (or as many as its class asks for), or on all members if there are fewer."""
+        return len(entry.stored) >= min(entry.kind.copies, A1_COPIES, self.members_count)
+
+    @property
+    def members_count(self) -> int:
+        """How many members a packet could be on; unknown (as if many) until a member told."""
+        return max(1, len(self.members.nodes)) if self.members.heard else A1_COPIES
+
+    def level_text(self) -> str:
+        """What A1 means now: "A1 of 2", or "A1 of 1" where there is one buck only."""
+        return f"A1 of {min(A1_COPIES, self.members_count)}"
+
+    @property
+    def waiting(self) -> int:
+        """Packets not yet at A1."""
+        return len(self.journal.ledger.unplaced)
+
+    # --- copies -----------------------------------------------------------------------------------------------------
+
+    async def spread(self, entry: Entry, packet: Packet, copies: int, *, again: bool) -> None:
+        """Give out copies until so many bucks hold the packet, or nobody is left to ask."""
+        tried: set[bytes] = set()
+        while len(entry.stored) < copies:
+            bucks = self._choose(entry, copies - len(entry.stored), tried)
+            if not bucks:
+                return
+            tried.update(buck.node for buck in bucks)
+            async with trio.open_nursery() as nursery:
+                for buck in bucks:
+                    nursery.start_soon(self._put, entry, packet, buck, again)
+
+    def _choose(self, entry: Entry, count: int, tried: set[bytes]) -> list[Buck]:
+        """Random live bucks that don't hold it, rather on hosts and in zones that hold none."""
+        free = [buck for buck in self.members.live() if buck.node not in tried and buck.node not in entry.stored]
+        self.machine.random.shuffle(free)
+        holders = [self.members.bucks[node] for node in entry.stored if node in self.members.bucks]
+        chosen: list[Buck] = []
+        while free and len(chosen) < count:
+            near = [*holders, *chosen]
+            best = min(free, key=lambda buck: _nearness(buck, near))
+            free.remove(best)
+            chosen.append(best)
+        return chosen
+
+    async def _put(self, entry: Entry, packet: Packet, buck: Buck, again: bool) -> None:
+        asker = buck.asker
+        if asker is None:
+            return  # it went while its turn came
+        age_ms = (
+            min(int(max(0.0, self.machine.now() - entry.opened) * 1000), AGE_MAX_MS) if entry.opened else AGE_MAX_MS
+        )
+        faultpoint("tailer.send.put")
+        self.counters["sent"] += 1
+        self.counters["sent_again"] += again
+        self.counters["sent_bytes"] += entry.size
+        try:
+            answer = await asker.ask(Put(0, age_ms, again, packet.data), ACK_TIMEOUT_S)
+        except ProtocolError as error:
+            self.counters["link_lost" if type(error) is LinkLost else "unanswered"] += 1
+            self.members.avoid(buck, AVOID_SILENT_S)
+            return
+        faultpoint("tailer.send.answered")
+        self._note(entry, buck, answer)
+
+    def _note(self, entry: Entry, buck: Buck, answer: object) -> None:
+        if isinstance(answer, Ok):
+            self.counters["acked"] += 1
+            self.journal.ledger.note_stored(entry, buck.node, answer.level >= SYNCED)
+            self.members.live_wanted = answer.live
+        elif isinstance(answer, No):
+            self.counters[f"refused_{answer.reason}"] += 1
+            self.members.avoid(buck, AVOID_S.get(answer.reason, AVOID_OTHER_S))
+            if answer.reason not in AVOID_S:
+                log.warning("a buck refuses a packet", node=buck.node.hex(), reason=answer.reason, why=answer.text)
+
+
+def _nearness(buck: Buck, others: list[Buck]) -> int:
+    """How much a copy there shares the fate of the others: the same host counts more than the same zone."""
+    same_host = any(buck.host == other.host for other in others)
+    same_zone = any(buck.zone == other.zone for other in others)
+    return 2 * same_host + same_zone
