@@ -17,7 +17,48 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-NAMES: frozenset[str] = frozenset()
+NAMES: frozenset[str] = frozenset(
+    {
+        "buck.bucket.after_append",
+        "buck.bucket.after_cut",
+        "buck.bucket.after_footer",
+        "buck.bucket.after_rename",
+        "buck.bucket.before_append",
+        "buck.bucket.before_cut",
+        "buck.bucket.before_footer",
+        "buck.bucket.before_rename",
+        "buck.durable.after_fsync",
+        "buck.durable.before_fsync",
+        "buck.seals.after_fsync",
+        "buck.seals.before_append",
+        "buck.seals.before_fsync",
+        "buck.store.before_ack",
+        "buck.volume.after_name",
+        "buck.volume.after_unsure",
+        "buck.volume.before_name",
+        "buck.volume.recovered",
+        "porter.archive.after_put",
+        "porter.archive.before_put",
+        "tailer.journal.after_sync",
+        "tailer.journal.append",
+        "tailer.journal.appended",
+        "tailer.journal.before_sync",
+        "tailer.journal.drop",
+        "tailer.journal.roll",
+        "tailer.journal.rolled",
+        "tailer.journal.synced",
+        "tailer.mend.copy",
+        "tailer.mend.done",
+        "tailer.mend.receipt",
+        "tailer.mend.seal",
+        "tailer.mend.seal_put",
+        "tailer.mend.sealed",
+        "tailer.segment.before_write",
+        "tailer.segment.written",
+        "tailer.send.answered",
+        "tailer.send.put",
+    }
+)
 
 SLEEP_S = 1.0
 
