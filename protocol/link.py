@@ -118,11 +118,11 @@ class Link:
             for buffer in buffers:
                 view = memoryview(buffer)
                 for at in range(0, len(view), limits.READ_SIZE):
-                    with trio.fail_after(limits.SEND_STALL_S):
+                    with trio.move_on_after(limits.SEND_STALL_S) as scope:
                         await self._stream.send_all(view[at : at + limits.READ_SIZE])
+                    if scope.cancelled_caught:
+                        raise LinkLost(f"the peer took nothing for {limits.SEND_STALL_S:g} s")
             self._broken = False
-        except trio.TooSlowError as error:
-            raise LinkLost(f"the peer took nothing for {limits.SEND_STALL_S:g} s") from error
         except GONE as error:
             raise LinkLost(f"the link broke: {error}") from error
         finally:
