@@ -23,12 +23,12 @@ from collections.abc import Callable
 import trio
 
 from protocol.errors import FormatError
-from protocol.identity import DIGEST_SIZE, NodeKey
+from protocol.identity import NodeKey
 from protocol.limits import PACKET_SIZE_MAX
 from protocol.packet import Header, Packet, build, read
 from protocol.ranges import Ranges
 from protocol.record import encode_record
-from protocol.seal import Seal
+from protocol.seal import FIRST, Seal
 from service.config import ConfigError
 from service.faults import faultpoint
 from service.log import get_log
@@ -249,9 +249,9 @@ class Journal:
 
     @property
     def head(self) -> tuple[int, bytes]:
-        """The last seal of the chain: its number and digest."""
+        """The last seal of the chain: its number (-1: there is none) and its digest."""
         if not self.seals:
-            return 0, bytes(DIGEST_SIZE)
+            return -1, FIRST
         number = max(self.seals)
         return number, Seal.read(self.seals[number]).digest
 

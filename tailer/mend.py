@@ -1,10 +1,10 @@
 """After a window: a seal, the third copies, the receipts; and the packets that may be forgotten.
 
-Each window, and a random while later so that a fleet doesn't seal in one second, the tailer signs what it has journaled
-since its last seal. The seal is journaled and synced before anybody sees it, and goes to every linked buck. Then each
-packet of a window that is over gets its third copy; whoever acknowledged one is asked for a receipt, with an fsync. What
-a buck no longer holds is sent again. A packet is *done* at A2: fsynced receipts of three bucks, or of all members where
-there are fewer; at A1 if its class says so. Nothing is done before a member told who the members are.
+Each window, and a random while later so that a fleet doesn't seal in one second, the tailer signs what it has
+journaled since its last seal. The seal is journaled and synced before anybody sees it, and goes to every linked buck.
+Then each packet of a window that is over gets its third copy; whoever acknowledged one is asked for a receipt, with an
+fsync. What a buck no longer holds is sent again. A packet is *done* at A2: fsynced receipts of three bucks, or of all
+members where there are fewer; at A1 if its class says so. Nothing is done before a member told who the members are.
 
     unsealed ──seal──> sealed ──third copy──> ──receipts──> A2: done ──> its segment may go
                          ^                        │ a buck lost it, or kept silent
@@ -118,7 +118,7 @@ class Mender:
         """State everything journaled so far; in several seals if it is very much."""
         if self._flush is not None:
             await self._flush()
-        while True:
+        while self.journal.width:  # without it no buck was ever met, and nothing was journaled
             if not await self._seal(closing):
                 return
             if not self.journal.ledger.unsealed:
@@ -270,7 +270,7 @@ class Mender:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def finish(self, level: str | None = "A2", patience_s: float = 60.0) -> Outcome:
-        """Finish everything at once and say goodbye: a closing seal. `level` None: a clean stop, which waits for nothing."""
+        """Finish everything at once, and a closing seal. `level` None: a clean stop, which waits for no copies."""
         async with self._busy:
             if level is None:
                 return await self._say_goodbye()

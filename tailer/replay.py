@@ -18,13 +18,13 @@ from protocol.errors import FormatError, SealError
 from protocol.packet import Header
 from protocol.ranges import Ranges
 from protocol.seal import Seal
+from service.machine import Disk
 from tailer.checkpoint import Checkpoint, EpochNotes, State, notes_from_plain
 from tailer.ledger import Entry, Ledger, Slot
-from service.machine import Disk
 from tailer.segment import Damage, Found, Segment, scan, segment_index
 
 CONTENT_SIZE = 16  # of a packet's `content`, as seals state it
-FIRST_NUMBER = 1  # of an epoch's packets, so that "lost after 0" can be said of an epoch that left nothing
+FIRST_NUMBER = 0  # of an epoch's packets; one that left nothing at all is "lost after -1"
 
 
 @dataclass

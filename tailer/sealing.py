@@ -1,8 +1,8 @@
 """What the next seal says: all that was journaled since the last one, by epoch, bucket and class. Pure.
 
-A seal adds each packet once, so stragglers need no revision of an older seal. It may also close an account: `lost_after`
-says up to where an epoch is known that a crash ended, `given_up` which of its packets can be had nowhere any more. When
-there is more to say than a seal may hold, the rest is for the next one at once.
+A seal adds each packet once, so stragglers need no revision of an older seal. It may also close an account:
+`lost_after` says up to where an epoch is known that a crash ended, `given_up` which of its packets can be had nowhere
+any more. When there is more to say than a seal may hold, the rest is for the next one at once.
 """
 
 from collections.abc import Mapping

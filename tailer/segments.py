@@ -90,7 +90,7 @@ class Segments:
     def _fitting(self, size: int) -> Segment:
         segment = self.current
         full = segment.size - segment.head_size + size > self.segment_size
-        return self.roll() if segment.broken or full and segment.size > segment.head_size else segment
+        return self.roll() if segment.broken or (full and segment.size > segment.head_size) else segment
 
     def _full(self, error: OSError) -> JournalFull:
         self._counters["write_errors"] += 1

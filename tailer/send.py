@@ -8,8 +8,8 @@ Bucks on other hosts and in other zones than those that hold a packet already ar
                   ^               │ nobody left to ask
                   └── parked <────┘     (again when the members change, or after a while)
 
-A packet that is parked has a copy on every buck that can be reached, or is refused by those that don't hold it: it waits
-outside the window, in the journal, and holds up nobody. The third copy and what must be sent again is mend.py's business.
+A packet that is parked has a copy on every buck that can be reached, or is refused by those that don't hold it: it
+waits outside the window, in the journal, and holds up nobody. Third copies and what a buck lost are mend.py's business.
 """
 
 from collections import Counter, deque
