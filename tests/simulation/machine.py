@@ -187,7 +187,7 @@ def simulate(seed: int, scenario: Callable[..., Awaitable[T]], *args: Any) -> T:
         error.add_note(f"simulated with seed {seed}")
         raise
     finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]  # as above
 
 
 async def _run_process(machine: SimMachine, main: Callable[[SimMachine], Awaitable[object]]) -> None:
