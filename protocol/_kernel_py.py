@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocol._kernel_py_stream import Known, Stream
+from protocol._kernel_py_stream import REACH, Known, Stream
 from protocol.columns import APP, CRLF, HOST, OPEN, PART, PID, TIME
 from protocol.formats import BSD, Columns, Format
+from protocol.learned import PERIOD
 from protocol.limits import (
     DICTIONARY_MAX,
     FORMATS_MAX,
@@ -73,6 +74,7 @@ class Builder:
         self.low, self.high, self.late, self.is_open = low, high, late, True
         self.raw = self.count = self.point_min = self.point_max = 0
         self._lines: list[bytes] = []
+        self._put_line = self._lines.append
         self._flags, self._format, self._ticks = bytearray(), bytearray(), bytearray()
         self._shn, self._app, self._pid, self._pri = bytearray(), bytearray(), bytearray(), bytearray()
         self._points: array[int] = array("Q")
@@ -163,6 +165,79 @@ class Builder:
         run.count += 1
         run.end += size
 
+    def burst(self, stream: Stream, data: bytes, p: int, stop: int, low: int, high: int) -> int:
+        """Lines like the one before, as many as follow: the loop of `encode` without the tests that they pass.
+
+        It stops before the first line that has no time in the same format, or needs another packet, a new name, turns the
+        year or month of times without a year, or ends a PERIOD. Returns where that line begins."""
+        known = self._last_known
+        if known is None or stream.current is not known or stream.part or self.late:
+            return p
+        anchor, minutes, scale, yearless = known.anchor, known.minutes, known.scale, known.yearless
+        turn = stream.calendar.year, stream.calendar.month
+        hosts, apps, first, ticks, point = self._hosts, self._apps, p, self._last_ticks, self._previous
+        count, most = self.count, min(PACKET_EVENTS_MAX, self.count + PERIOD - 1 - stream.lines)
+        stop = min(stop, p + self.raw_max - self.raw)
+        while count < most:
+            q = data.find(b"\n", p, p + LINE_MAX + 1)
+            if not p < q < stop:
+                break
+            at, end = p, q - (data[q - 1] == 13)
+            if anchor:
+                at = data.find(anchor, p, min(end, p + REACH))
+                if at < 0:
+                    break
+                at += len(anchor)
+            found = known.match(data, at, end)
+            if not found:
+                break
+            pri, minute, seconds, fraction, host, app, pid = found.groups()
+            base = minutes.get(minute) or stream.base(known, minute)
+            if base is None or (yearless and known.dates[minute] != turn):
+                break
+            now = base + int(seconds + fraction if fraction else seconds)
+            if not low <= now * scale < high:
+                break
+            flags = TIME if end == q else TIME | CRLF
+            if host is not None:
+                h, a = hosts.get(host), apps.get(app)
+                if h is None or a is None:
+                    break
+                flags |= self._put_tag(h, a, pid)
+            self._put_line(data[p:at] + data[found.end() : end] if anchor else data[found.end() : end])
+            self._flags.append(flags)
+            self._ticks += _zigzag(now - ticks)
+            ticks, point = now, now * scale
+            self._points.append(point)
+            if pri is not None:
+                self._pri.append(int(pri))
+            count, p = count + 1, q + 1
+        self._gone(stream, known, count - self.count, p - first, ticks, point)
+        return p
+
+    def _gone(self, stream: Stream, known: Known, count: int, size: int, ticks: int, point: int) -> None:
+        """So many lines of the same format have been appended: the sums of it."""
+        if count:
+            points = self._points[-count:]
+            self.point_min, self.point_max = min(self.point_min, *points), max(self.point_max, *points)
+            self._format += bytes([self._last_index]) * count
+            self.count += count
+            self.raw += size
+            self._run.count += count
+            self._run.end += size
+            self._last_ticks, self._previous = ticks, point
+            stream.count_many(known, count, point)
+
+    def _put_tag(self, host: int, app: int, pid: bytes | None) -> int:
+        self._shn.append(host)
+        self._app.append(app)
+        if pid is None:
+            return HOST | APP
+        number = int(pid)
+        self._pid += _zigzag(number - self._last_pid.get(app, 0))
+        self._last_pid[app] = number
+        return HOST | APP | PID
+
     def put_time(self, known: Known, ticks: int, pri: bytes | None) -> None:
         """Which format, and the time as the difference to the row before, in units of the format's last digit."""
         if known is not self._last_known:
@@ -188,18 +263,12 @@ class Builder:
             return 0, found.start(5) - 1
         if h is None:
             h = self._hosts[host] = len(self._hosts)
-        self._shn.append(h)
         if app is None:
+            self._shn.append(h)
             return HOST, found.end(5) + 1
         if a is None:
             a = self._apps[app] = len(self._apps)
-        self._app.append(a)
-        if pid is None:
-            return HOST | APP, found.end()
-        number = int(pid)
-        self._pid += _zigzag(number - self._last_pid.get(a, 0))
-        self._last_pid[a] = number
-        return HOST | APP | PID, found.end()
+        return self._put_tag(h, a, pid), found.end()
 
 
 def _line_end(data: bytes, p: int, stop: int, final: bool) -> tuple[int, int, int]:
@@ -277,7 +346,7 @@ def encode(
         else:
             b.append(data[p:end], following - p, flags, point)
         stream.count(known, minute if known else b"", flags & OPEN != 0, point)
-        p = following
+        p = b.burst(stream, data, following, stop, low, high) if known else following
     return p + shift, why, point if why == NEED else which
 
 
