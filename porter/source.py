@@ -13,16 +13,18 @@ An event's identity is (tailer, stream, offset). A stream's offsets count bytes,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from protocol.formats import Format
+from protocol.identity import STREAM_BYTES
 from protocol.kernel import Rows
 from protocol.packet import Key
+from protocol.ranges import Ranges
 
-__all__ = ["Block", "Clash", "Dropped", "Piece", "Scope", "Source", "Span", "StreamKey"]
+__all__ = ["Block", "Clash", "Dropped", "Origin", "Piece", "Scope", "Source", "Span", "StreamKey"]
 
 
 class StreamKey(NamedTuple):
@@ -30,6 +32,16 @@ class StreamKey(NamedTuple):
 
     tailer: bytes
     stream: bytes
+
+
+class Origin(NamedTuple):
+    """Where a span came from; parts that it was cut into share it."""
+
+    tailer: bytes
+    epoch: int
+    number: int
+    copy: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
 class Span(NamedTuple):
@@ -43,11 +55,12 @@ class Span(NamedTuple):
     number: int
     bucket: int
     late: bool
-    index: int  # the how manieth run of its packet (of its row group, in the archive)
+    index: int  # type: ignore[assignment]  # which run of its packet; in the archive, which rows of its part
     first: int
     end: int
-    count: int
+    count: int  # type: ignore[assignment]  # these two hide methods of tuple, which nobody needs here
     point: int  # where the run's time begins
+    copy: int = 0  # tells apart packets that are in conflict about one key
 
     @property
     def key(self) -> Key:
@@ -60,9 +73,19 @@ class Span(NamedTuple):
         return StreamKey(self.tailer, self.stream)
 
     @property
-    def rank(self) -> tuple[int, bytes, int, int, int]:
+    def origin(self) -> Origin:
+        """Its run, however it is cut."""
+        return Origin(self.tailer, self.epoch, self.number, self.copy, self.index)
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Are its offsets places in a byte stream? Otherwise they number messages."""
+        return bool(self.stream[0] & STREAM_BYTES)
+
+    @property
+    def rank(self) -> tuple[int, bytes, int, int, int, int]:
         """Of two spans with the same bytes the one with the lower rank stays: what was filed first."""
-        return (self.bucket, self.tailer, self.epoch, self.number, self.index)
+        return (self.bucket, self.tailer, self.epoch, self.number, self.copy, self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +159,6 @@ class Source(Protocol):
 
     async def names(self) -> Iterable[tuple[bytes, bytes]]:
         """Every (host, path) that it has something of."""
+
+    async def covers(self) -> Mapping[tuple[bytes, int], Ranges]:
+        """(tailer, epoch) -> the packet numbers that it has whole: another source need not be read for these."""

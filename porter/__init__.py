@@ -1,0 +1,1 @@
+"""Jobs that carry events out of the bucks; each is safe to run twice."""

@@ -1,0 +1,310 @@
+"""The bucks as a porter sees them: who there is, who answers, and how to ask all of them at once.
+
+One address is enough. Whoever answers is asked for its peers, these are dialled too, and so on until nobody new turns
+up. A peer that can't be reached stays on the list as a *silent* member with the reason beside it: what it holds is not
+known, and a job must say so rather than call anything complete.
+
+A link lives in a task of its own until the job ends. A member that doesn't answer a question in time is silent from
+then on: jobs are short, and each packet has other copies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from porter.settings import PorterSettings
+from protocol.errors import FormatError, ProtocolError, Refused
+from protocol.identity import NodeKey
+from protocol.limits import PACKET_VERSION
+from protocol.link import Asker, open_asker
+from protocol.messages import Buckets, BucketsAre, Hello, No, Peer, Peers, Question, Seals, SealsAre, View
+from protocol.seal import Seal
+from service.config import ConfigError
+from service.machine import Machine
+from service.run import describe, leaves
+from service.units import Address, read_address
+
+__all__ = ["Answer", "Bucket", "Cluster", "Member", "NobodyError", "Sealed", "open_cluster"]
+
+CONNECT_S = 5.0
+OURS = ("env", "width", "version", "role")  # refusals that another peer would repeat: the settings are wrong
+
+
+class NobodyError(Exception):
+    """No buck can be asked: one line, exit code 1."""
+
+
+@dataclass(eq=False)
+class Member:
+    """One buck. `trouble` says why it is not asked (any more); then its answers are missing from everything."""
+
+    address: str
+    node: bytes = b""
+    host: bytes = b""
+    peer: Peer | None = None  # what the others say of it
+    asker: Asker | None = None
+    trouble: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Can it be asked?"""
+        return self.asker is not None and not self.trouble
+
+    def __str__(self) -> str:
+        name = self.host.decode("utf-8", "backslashreplace")
+        return f"{name} ({self.address})" if name else self.address
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket, over all bucks: the largest figures that any of them gave."""
+
+    bucket: int
+    size: int
+    packets: int
+    last_arrival_ns: int
+    unsure: bool
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """All seals that can be had, each once; `forged` names who showed one that doesn't hold."""
+
+    seals: tuple[Seal, ...]
+    forged: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one member said."""
+
+    member: Member
+    message: object
+
+
+@asynccontextmanager
+async def open_cluster(machine: Machine, settings: PorterSettings, key: NodeKey) -> AsyncIterator[Cluster]:
+    """Links to every buck that can be reached, until the block ends. NobodyError if there is none."""
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(machine, settings, key, nursery)
+        await cluster.join(settings.peer)
+        try:
+            yield cluster
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+class Cluster:
+    """The members, in the order they were met."""
+
+    def __init__(self, machine: Machine, settings: PorterSettings, key: NodeKey, nursery: trio.Nursery) -> None:
+        self.machine = machine
+        self.settings = settings
+        self.key = key
+        self.width = 0
+        self.members: list[Member] = []
+        self._nursery = nursery
+
+    @property
+    def live(self) -> list[Member]:
+        """Those that answer."""
+        return [member for member in self.members if member.live]
+
+    @property
+    def silent(self) -> list[Member]:
+        """Those whose packets we can't know of."""
+        return [member for member in self.members if not member.live]
+
+    async def join(self, addresses: Sequence[Address]) -> None:
+        """Connect to these, and to everybody they know."""
+        met = {str(address) for address in addresses}
+        fresh = [Member(address) for address in dict.fromkeys(map(str, addresses))]
+        while fresh:
+            async with trio.open_nursery() as nursery:
+                for member in fresh:
+                    nursery.start_soon(self._nursery.start, self._hold, member)
+            self.members += fresh
+            self._drop_twins()
+            learnt = await self._learn()
+            fresh = [Member(peer.address, peer.node, peer.host, peer) for peer in learnt if peer.address not in met]
+            met |= {member.address for member in fresh}
+        if not self.live:
+            raise NobodyError(_nobody(self.members))
+
+    def _drop_twins(self) -> None:
+        """One buck by two names (localhost, its advertised address) is one member: the one that answers."""
+        first: dict[bytes, Member] = {}
+        for member in sorted(self.members, key=lambda one: not one.live):
+            first.setdefault(member.node or member.address.encode(), member)
+        self.members = [member for member in self.members if member in first.values()]
+
+    async def _learn(self) -> list[Peer]:
+        """The peers that members know and we don't; what is said of known ones is noted."""
+        known = {member.node: member for member in self.members if member.node}
+        fresh: dict[bytes, Peer] = {}
+        for answer in await self.ask_all(Peers(0)):
+            assert isinstance(answer.message, View)
+            self.width = self.width or answer.message.width
+            for peer in answer.message.peers:
+                if peer.node not in known:
+                    fresh.setdefault(peer.node, peer)
+                else:
+                    known[peer.node].peer = peer
+        return list(fresh.values())
+
+    async def _hold(self, member: Member, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep one link until the job ends, or the link does."""
+        try:
+            address = read_address(member.address)
+            with trio.fail_after(CONNECT_S):
+                stream = await self.machine.connect(address.host, address.port)
+            patience = self.settings.patience
+            async with open_asker(stream, self._hello(), timeout_s=patience, check=self._check) as asker:
+                hello = asker.peer
+                member.node, member.host, member.asker = hello.node, hello.host, asker
+                task_status.started()
+                await asker.lost.wait()
+                member.trouble = member.trouble or "the link broke"
+        except* (OSError, ValueError, ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as group:
+            self._fail(member, group)
+        if member.asker is None:
+            task_status.started()
+
+    def _hello(self) -> Hello:
+        versions = (PACKET_VERSION, PACKET_VERSION)
+        host = self.machine.host.encode()
+        return Hello(
+            "porter", self.key.public, self.settings.env, self.width, host, versions, "", self.machine.time_ns()
+        )
+
+    def _check(self, hello: Hello) -> str | None:
+        """Buckets of two widths can't be read as one; the first member's is that of the cluster."""
+        if hello.env != self.settings.env:
+            return "env"
+        self.width = self.width or hello.width
+        return "width" if hello.width and hello.width != self.width else None
+
+    def _fail(self, member: Member, group: BaseExceptionGroup[BaseException]) -> None:
+        """Named in the settings, and it refuses what we are: a mistake in them. Anything else is its own trouble."""
+        errors = list(leaves(group))
+        for error in errors:
+            if isinstance(error, Refused) and error.reason in OURS and member.peer is None:
+                raise ConfigError(f"{member.address} refuses us: {error.text or error.reason}") from None
+        member.trouble = member.trouble or "; ".join(dict.fromkeys(_said(error) for error in errors))
+
+    async def ask(self, member: Member, question: Question) -> Answer | None:
+        """One question to one member; None if it doesn't answer, and then it is silent from now on."""
+        if member.asker is None or member.trouble:
+            return None
+        try:
+            message = await member.asker.ask(question, self.settings.patience)
+        except ProtocolError as error:
+            member.trouble = _said(error)
+            return None
+        if isinstance(message, No):
+            member.trouble = f"it refuses: {message.text or message.reason}"
+            return None
+        return Answer(member, message)
+
+    async def ask_all(self, question: Question) -> list[Answer]:
+        """The same question to all live members at once; the answers, in the order of members."""
+        answers: dict[Member, Answer] = {}
+
+        async def one(member: Member) -> None:
+            answer = await self.ask(member, question)
+            if answer is not None:
+                answers[member] = answer
+
+        async with trio.open_nursery() as nursery:
+            for member in self.live:
+                nursery.start_soon(one, member)
+        return [answers[member] for member in self.members if member in answers]
+
+    async def buckets(self, start: int = 0, end: int = 0) -> list[Bucket]:
+        """Every bucket that any member has something of, in order of time; seconds, 0 is open."""
+        last = end or (1 << 32) - 1
+        found: dict[int, Bucket] = {}
+        for answer in await self.ask_all(Buckets(0, start, last)):
+            assert isinstance(answer.message, BucketsAre)
+            for row in answer.message.buckets:
+                one = Bucket(*row)
+                found[one.bucket] = _larger(found.get(one.bucket, one), one)
+        return [found[bucket] for bucket in sorted(found)]
+
+    async def seals(self, tailer: bytes = b"") -> Sealed:
+        """The seals of one tailer, or of all: the union over members, each verified."""
+        texts: dict[bytes, Member] = {}
+
+        async def one(member: Member) -> None:
+            async for part in self.ask_many(member, Seals(0, tailer, 0)):
+                if isinstance(part, SealsAre):
+                    texts.update((bytes(text), member) for text in part.seals if bytes(text) not in texts)
+
+        async with trio.open_nursery() as nursery:
+            for member in self.live:
+                nursery.start_soon(one, member)
+        return _read_seals(texts.items(), self.settings.env)
+
+    def ask_many(self, member: Member, question: Question) -> Parts:
+        """An answer in parts; it ends early, and the member is silent, if the link does."""
+        return Parts(member, question)
+
+
+class Parts:
+    """What comes in answer to one question, until its end or the member's. Iterate once."""
+
+    def __init__(self, member: Member, question: Question) -> None:
+        self._member = member
+        self._parts = member.asker.ask_many(question) if member.asker and member.live else None
+
+    def __aiter__(self) -> Parts:
+        return self
+
+    async def __anext__(self) -> object:
+        if self._parts is None:
+            raise StopAsyncIteration
+        try:
+            part = await self._parts.__anext__()
+        except ProtocolError as error:
+            self._member.trouble = _said(error)
+            raise StopAsyncIteration from error
+        if isinstance(part, No):
+            self._member.trouble = f"it refuses: {part.text or part.reason}"
+            raise StopAsyncIteration
+        return part
+
+
+def _read_seals(texts: Iterable[tuple[bytes, Member]], env: str) -> Sealed:
+    seals: list[Seal] = []
+    forged: Counter[str] = Counter()
+    for text, member in texts:
+        try:
+            seal = Seal.read(text)
+        except FormatError as error:
+            forged[f"{member}: a seal that doesn't hold: {error}"] += 1
+            continue
+        if seal.env == env:
+            seals.append(seal)
+        else:
+            forged[f"{member}: a seal of env {seal.env!r}"] += 1
+    return Sealed(tuple(seals), tuple(forged))
+
+
+def _larger(one: Bucket, other: Bucket) -> Bucket:
+    sizes = max(one.size, other.size), max(one.packets, other.packets)
+    return Bucket(one.bucket, *sizes, max(one.last_arrival_ns, other.last_arrival_ns), one.unsure or other.unsure)
+
+
+def _said(error: BaseException) -> str:
+    return "it can't be reached in time" if isinstance(error, trio.TooSlowError) else describe(error)
+
+
+def _nobody(members: Sequence[Member]) -> str:
+    if not members:
+        return "no buck to ask: name one with --peer HOST:PORT"
+    return "no live buck: " + "; ".join(f"{member.address}: {member.trouble}" for member in members)

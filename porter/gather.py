@@ -1,0 +1,308 @@
+"""One bucket's packets, each once, from whoever has a good copy.
+
+    survey   every live buck is asked which packet numbers it holds; who is silent or unsure is noted
+    fetch    each buck fetches in a task of its own: it takes a batch of numbers that it holds and nobody has taken
+             yet, so the load spreads by itself and a slow buck takes less; batches are small, so little is in flight
+    verify   each packet's digest, and that it is what was asked for: a buck may be broken, or lie
+    fall back  what was missing, damaged, or not answered in time goes back to be taken by another holder; what no
+             holder has left is `missing`, and never silent
+
+Two packets with the same key and other bytes are a conflict. Where a buck knows of one, every holder is asked, and
+every version is given out, in order of digest, so that nobody's luck decides which one is seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import trio
+
+from porter.cluster import Cluster, Member
+from protocol.errors import FormatError
+from protocol.messages import Get, List, Listing, PacketIs
+from protocol.packet import Key, Packet, read
+from protocol.ranges import Ranges
+
+__all__ = ["Bad", "Epoch", "Harvest", "Numbers", "Survey", "Want", "everything", "fetch", "survey"]
+
+BATCH_BYTES = 4 << 20  # of packets in one question: enough to hide the round trip, little enough to be lost
+BATCH_FIRST, BATCH_MAX = 16, 1024
+
+
+class Epoch(NamedTuple):
+    """What packet numbers are counted in."""
+
+    tailer: bytes
+    epoch: int
+
+
+Numbers = dict[Epoch, Ranges]
+Want = Callable[[Epoch, Ranges], Ranges]
+
+
+def everything(_epoch: Epoch, numbers: Ranges) -> Ranges:
+    """The `want` that wants all."""
+    return numbers
+
+
+@dataclass
+class Survey:
+    """What each buck says it holds of a bucket."""
+
+    bucket: int
+    held: dict[Member, Numbers] = field(default_factory=dict)
+    conflicts: set[Key] = field(default_factory=set)
+    unsure: list[Member] = field(default_factory=list)
+    silent: list[Member] = field(default_factory=list)
+
+    @property
+    def sure(self) -> bool:
+        """Is what nobody holds really not there?"""
+        return not self.unsure and not self.silent
+
+    def union(self) -> Numbers:
+        """What anybody holds."""
+        return _unite(self.held.values())
+
+    def copies(self) -> list[Numbers]:
+        """At [k]: what at least k + 1 bucks hold."""
+        levels: list[Numbers] = []
+        for numbers in self.held.values():
+            for epoch, more in numbers.items():
+                _raise_levels(levels, epoch, more)
+        return levels
+
+
+class Bad(NamedTuple):
+    """A copy that could not be used, whose it was, and why."""
+
+    member: Member
+    bucket: int
+    key: Key | None  # None: what came does not even say what it is
+    why: str
+
+
+class Harvest:
+    """Packets as they come in (`async for packet in harvest`), and, after the last one, what could not be had."""
+
+    def __init__(self, bucket: int, packets: trio.MemoryReceiveChannel[Packet]) -> None:
+        self.bucket = bucket
+        self.missing: Numbers = {}
+        self.bad: list[Bad] = []
+        self._packets = packets
+
+    def __aiter__(self) -> AsyncIterator[Packet]:
+        return self._packets.__aiter__()
+
+
+async def survey(cluster: Cluster, bucket: int, host: bytes = b"", path: bytes = b"") -> Survey:
+    """Ask every member what it holds of a bucket; of a host's path, if these are given."""
+    found = Survey(bucket)
+    for answer in await cluster.ask_all(List(0, bucket, host, path)):
+        listing = answer.message
+        assert isinstance(listing, Listing)
+        found.held[answer.member] = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.entries}
+        found.conflicts.update(Key(*key) for key in listing.conflicts)
+        if listing.unsure:
+            found.unsure.append(answer.member)
+    found.silent = cluster.silent
+    return found
+
+
+@asynccontextmanager
+async def fetch(cluster: Cluster, found: Survey, want: Want = everything) -> AsyncIterator[Harvest]:
+    """Fetch what `want` wants of a bucket. Leaving the block early stops the fetching."""
+    async with trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel[Packet](0)
+        harvest = Harvest(found.bucket, receive)
+        nursery.start_soon(_Fetch(cluster, found, want, harvest, send).run)
+        async with receive:
+            yield harvest
+        nursery.cancel_scope.cancel()
+
+
+class _Fetch:
+    """One bucket's fetching: a pool of wanted numbers, and a task a member that takes from it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        found: Survey,
+        want: Want,
+        harvest: Harvest,
+        send: trio.MemorySendChannel[Packet],
+    ) -> None:
+        self.cluster = cluster
+        self.harvest = harvest
+        self.send = send
+        wanted = {epoch: want(epoch, numbers) for epoch, numbers in found.union().items()}
+        contested = {key for key in found.conflicts if key.number in wanted.get(Epoch(*key[:2]), Ranges())}
+        for key in contested:
+            wanted[Epoch(*key[:2])].discard(key.number, key.number + 1)
+        self.contested = sorted(contested)
+        self.pool = _Pool(found.held, wanted)
+        self.batch = BATCH_FIRST
+        self.seen = self.size = 0
+        self.changed = trio.Event()
+
+    async def run(self) -> None:
+        async with self.send:
+            async with trio.open_nursery() as nursery:
+                for member in self.cluster.live:
+                    nursery.start_soon(self._work, member)
+            for key in self.contested:
+                await self._contest(key)
+        self.harvest.missing = _unite([self.harvest.missing, self.pool.rest()])
+
+    async def _work(self, member: Member) -> None:
+        """Take, fetch, until nothing is left that this member could still be asked for."""
+        while member.live:
+            taken = self.pool.take(member, self.batch)
+            if taken:
+                had = await self._get(member, taken)
+                self.pool.done(member, taken, had)
+                self.changed.set()
+                self.changed = trio.Event()
+            elif self.pool.flying:
+                await self.changed.wait()  # another member may yet fail, and leave its numbers to us
+            else:
+                return
+
+    async def _get(self, member: Member, taken: Numbers) -> Numbers:
+        """Fetch a batch; what came, and is good. A packet that was not asked for is not taken."""
+        had: Numbers = {}
+        keys = tuple((*epoch, numbers) for epoch, numbers in taken.items())
+        async for part in self.cluster.ask_many(member, Get(0, self.harvest.bucket, keys)):
+            packet = self._verified(member, part, taken, had)
+            if packet is not None:
+                number = packet.header.number
+                had.setdefault(Epoch(*packet.header.key[:2]), Ranges()).add(number, number + 1)
+                self._measure(packet)
+                await self.send.send(packet)
+        return had
+
+    def _measure(self, packet: Packet) -> None:
+        self.seen += 1
+        self.size += len(packet.data)
+        self.batch = max(1, min(BATCH_MAX, BATCH_BYTES * self.seen // self.size))
+
+    def _verified(self, member: Member, part: object, taken: Numbers, had: Numbers) -> Packet | None:
+        """The packet of one part, if it is one, is whole, and was asked for and not given yet."""
+        if not isinstance(part, PacketIs):
+            return None
+        try:
+            packet = read(part.packet)
+        except FormatError as error:
+            self.harvest.bad.append(Bad(member, self.harvest.bucket, None, str(error)))
+            return None
+        header = packet.header
+        epoch = Epoch(header.tailer, header.epoch)
+        asked = header.number in taken.get(epoch, Ranges()) and header.number not in had.get(epoch, Ranges())
+        if not asked or header.bucket != self.harvest.bucket or header.env != self.cluster.settings.env:
+            self.harvest.bad.append(Bad(member, self.harvest.bucket, header.key, "not what was asked for"))
+            return None
+        return packet
+
+    async def _contest(self, key: Key) -> None:
+        """A key with several packets: every version that any member gives."""
+        versions: dict[bytes, Packet] = {}
+        epoch, numbers = Epoch(*key[:2]), Ranges([(key.number, key.number + 1)])
+        taken = {epoch: numbers}
+        question = Get(0, self.harvest.bucket, ((*epoch, numbers),))
+        for member in self.cluster.live:
+            async for part in self.cluster.ask_many(member, question):
+                packet = self._verified(member, part, taken, {})
+                if packet is not None:
+                    versions.setdefault(packet.digest, packet)
+        if not versions:
+            self.harvest.missing.setdefault(epoch, Ranges()).add(key.number, key.number + 1)
+        for digest in sorted(versions):
+            await self.send.send(versions[digest])
+
+
+class _Pool:
+    """Numbers that are wanted, and who may still be asked for them.
+
+    Invariant: a wanted number is in `left`, or under way, or had, or nobody holds it (any more).
+    """
+
+    def __init__(self, held: Mapping[Member, Numbers], wanted: Numbers) -> None:
+        self.flying = 0
+        self.left = {epoch: numbers.copy() for epoch, numbers in wanted.items() if numbers}
+        self.held = {
+            member: {e: n & self.left[e] for e, n in has.items() if e in self.left} for member, has in held.items()
+        }
+        self.queues: dict[Member, deque[Epoch]] = {}
+        for index, (member, has) in enumerate(self.held.items()):
+            queue = deque(has)
+            queue.rotate(-len(queue) * index // len(self.held))  # members begin at different places
+            self.queues[member] = queue
+
+    def take(self, member: Member, most: int) -> Numbers:
+        """Up to `most` numbers that this member holds and nobody has taken."""
+        taken: Numbers = {}
+        queue = self.queues.get(member, deque())
+        while queue and most > 0:
+            epoch = queue[0]
+            free = self.left[epoch] & self.held[member][epoch]
+            part = _head(free, most)
+            if part:
+                taken[epoch] = part
+                most -= part.count
+                self.left[epoch] -= part
+            if part == free:
+                queue.popleft()
+        self.flying += bool(taken)
+        return taken
+
+    def done(self, member: Member, taken: Numbers, had: Numbers) -> None:
+        """A batch is over: what didn't come is left to others, and not asked of this member again."""
+        self.flying -= 1
+        for epoch, numbers in taken.items():
+            lost = numbers - had.get(epoch, Ranges())
+            if not lost:
+                continue
+            self.left[epoch] |= lost
+            self.held[member][epoch] -= lost
+            for other, has in self.held.items():
+                if other is not member and epoch in has and has[epoch] & lost:
+                    self.queues[other].appendleft(epoch)
+
+    def rest(self) -> Numbers:
+        """What nobody gave."""
+        return {epoch: numbers for epoch, numbers in self.left.items() if numbers}
+
+
+def _head(numbers: Ranges, most: int) -> Ranges:
+    """The first so many of them."""
+    head = Ranges()
+    for start, end in numbers:
+        if most <= 0:
+            break
+        head.add(start, min(end, start + most))
+        most -= end - start
+    return head
+
+
+def _unite(parts: Iterable[Numbers]) -> Numbers:
+    union: Numbers = {}
+    for part in parts:
+        for epoch, numbers in part.items():
+            union[epoch] = union[epoch] | numbers if epoch in union else numbers.copy()
+    return union
+
+
+def _raise_levels(levels: list[Numbers], epoch: Epoch, more: Ranges) -> None:
+    """One more buck holds `more`: what was held k times is now held k + 1 times."""
+    for level in levels:
+        before = level.get(epoch, Ranges())
+        level[epoch] = before | more
+        more = before & more
+        if not more:
+            return
+    if more:
+        levels.append({epoch: more})

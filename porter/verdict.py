@@ -1,0 +1,251 @@
+"""How complete is what we hold? Seals say what was written, listings what is there; the rest is arithmetic.
+
+For each tailer, over the buckets asked for:
+
+    conflicting  its chain of seals forks, or two different packets are under one of its keys
+    incomplete   packets that its seals name are nowhere to be had, or it says itself that something was dropped
+    unknown      what can't be proved: a seal is missing in the chain, the host fell silent, its last seconds before
+                 a crash are lost, a buck that may hold the missing packets did not answer
+    complete     none of these, as of the last seal
+
+The worst of these is the tailer's state; the worst tailer's is the whole's. "Complete" never means more than the seals
+can say: the seal's number is part of the verdict. A missing packet whose class allowed that (one copy, or none of the
+resending) is incomplete too, but `allowed`: no promise was broken.
+
+Pure: what is held comes as sets of numbers, from bucks or from an archive's footers; the answer is one JSON document.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from protocol.packet import Class, Key
+from protocol.ranges import Ranges
+from protocol.seal import Seal, Section, chain
+
+__all__ = [
+    "COMPLETE",
+    "CONFLICTING",
+    "INCOMPLETE",
+    "UNKNOWN",
+    "Account",
+    "Evidence",
+    "Gap",
+    "Unknown",
+    "Verdict",
+    "judge",
+]
+
+COMPLETE, UNKNOWN, INCOMPLETE, CONFLICTING = "complete", "unknown", "incomplete", "conflicting"
+_WORSE = (COMPLETE, UNKNOWN, INCOMPLETE, CONFLICTING)
+VERSION = 1
+
+
+class Gap(NamedTuple):
+    """Packets that were sealed and are not held, or that the tailer gave up."""
+
+    epoch: int
+    bucket: int
+    numbers: Ranges
+    allowed: bool
+    reason: str
+
+
+class Unknown(NamedTuple):
+    """Buckets [start, end) of which nothing can be proved; end 0: from then on."""
+
+    start: int
+    end: int
+    reason: str
+
+
+@dataclass
+class Account:
+    """One tailer's part of a verdict."""
+
+    tailer: bytes
+    host: bytes
+    seal: int = -1  # the last seal that was heeded; -1: none
+    digest: bytes = b""
+    until: int = 0  # everything before this bucket is stated
+    packets: int = 0
+    events: int = 0
+    raw: int = 0
+    unstated: int = 0  # packets held that no seal names (yet)
+    dropped: int = 0  # events that were dropped at the source, counted there
+    gaps: list[Gap] = field(default_factory=list)
+    unknown: list[Unknown] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """The worst thing that can be said."""
+        if self.conflicts:
+            return CONFLICTING
+        if self.gaps or self.dropped:
+            return INCOMPLETE
+        return UNKNOWN if self.unknown else COMPLETE
+
+
+@dataclass
+class Evidence:
+    """What there is to judge by. `held`: epoch of a tailer -> bucket -> packet numbers, over all sources.
+
+    `asked`: were all members asked, and sure, so that what nobody holds is nowhere? `due`: tailers that are alive must
+    have stated everything before this bucket. `healed`: tailers whose lost epochs left no hole in any file.
+    """
+
+    seals: Sequence[Seal]
+    held: Mapping[tuple[bytes, int], Mapping[int, Ranges]]
+    conflicts: Iterable[Key] = ()
+    asked: bool = True
+    due: int = 0
+    healed: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All accounts over the buckets [start, end); 0 is open."""
+
+    env: str
+    start: int
+    end: int
+    accounts: tuple[Account, ...]
+
+    @property
+    def state(self) -> str:
+        """The worst of its accounts; nothing at all is complete."""
+        return max((account.state for account in self.accounts), key=_WORSE.index, default=COMPLETE)
+
+    def document(self, **more: object) -> dict[str, object]:
+        """The verdict as a JSON document; `more` are members of its own for who writes it (objects, roster)."""
+        return {
+            "version": VERSION,
+            "env": self.env,
+            "from": self.start,
+            "to": self.end,
+            "state": self.state,
+            "tailers": [_account_document(account) for account in self.accounts],
+            **more,
+        }
+
+
+def judge(env: str, evidence: Evidence, start: int = 0, end: int = 0, hosts: Iterable[bytes] = ()) -> Verdict:
+    """The verdict over buckets [start, end), of all tailers or of those on `hosts`."""
+    window = _Window(start, end or 1 << 32)
+    chains: defaultdict[bytes, list[Seal]] = defaultdict(list)
+    for seal in evidence.seals:
+        chains[seal.tailer].append(seal)
+    tailers = {*chains, *(tailer for tailer, _ in evidence.held)}
+    accounts = [_account(tailer, chains.get(tailer, []), evidence, window) for tailer in tailers]
+    wanted = set(hosts)
+    kept = [one for one in accounts if (not wanted or one.host in wanted) and _concerns(one)]
+    return Verdict(env, start, end, tuple(sorted(kept, key=lambda one: (one.host, one.tailer))))
+
+
+class _Window(NamedTuple):
+    start: int
+    end: int
+
+    def holds(self, bucket: int) -> bool:
+        return self.start <= bucket < self.end
+
+
+def _concerns(account: Account) -> bool:
+    """A tailer that had nothing to do with the range, and is known to have had nothing, needs no line."""
+    return bool(account.packets or account.unstated or account.state != COMPLETE or account.seal >= 0)
+
+
+def _account(tailer: bytes, seals: Sequence[Seal], evidence: Evidence, window: _Window) -> Account:
+    account = Account(tailer, b"")
+    held = {epoch: buckets for (one, epoch), buckets in evidence.held.items() if one == tailer}
+    stated: defaultdict[int, Ranges] = defaultdict(Ranges)
+    if seals:
+        ordered = _follow_chain(account, seals, window)
+        for seal in ordered:
+            for section in seal.sections:
+                stated[section.epoch] |= section.numbers
+                if window.holds(section.bucket):
+                    _weigh(account, section, held.get(section.epoch, {}), evidence)
+        _note_silence(account, ordered[-1], evidence.due, window)
+    for epoch, buckets in held.items():
+        for bucket, numbers in buckets.items():
+            if window.holds(bucket):
+                account.unstated += (numbers - stated[epoch]).count
+    if not seals and account.unstated:
+        account.unknown.append(Unknown(window.start, 0, "no seal of this tailer was seen"))
+    for key in evidence.conflicts:
+        if key.tailer == tailer:
+            account.conflicts.append(f"two packets are numbered {key.number} in epoch {key.epoch:x}")
+    return account
+
+
+def _follow_chain(account: Account, seals: Sequence[Seal], window: _Window) -> Sequence[Seal]:
+    """Order the seals; what is wrong with the chain itself goes to the account."""
+    ordered, holes, forks = chain(seals)
+    last = ordered[-1]
+    account.host, account.seal, account.digest, account.until = last.host, last.number, last.digest, last.until
+    for number in forks.numbers():
+        account.conflicts.append(f"its chain of seals forks at seal {number}")
+    for first, end in holes:
+        before = max((seal.until for seal in ordered if seal.number < first), default=0)
+        after = min((seal.until for seal in ordered if seal.number >= end), default=0)
+        if before < window.end and (not after or after > window.start):
+            name = f"seal {first}" if end - first == 1 else f"seals {first}-{end - 1}"
+            account.unknown.append(Unknown(before, after, f"{name} of its chain can't be found"))
+    return ordered
+
+
+def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evidence: Evidence) -> None:
+    """What a seal says of one bucket, against what is there."""
+    account.packets += section.numbers.count
+    account.events += section.events
+    account.raw += section.raw
+    account.dropped += section.dropped
+    missing = section.numbers - held.get(section.bucket, Ranges()) - section.given_up
+    width = 1  # a bucket is named by its start; the reader knows how wide it is
+    if missing and evidence.asked:
+        reason = "sealed, and nobody has it"
+        account.gaps.append(Gap(section.epoch, section.bucket, missing, _allowed(section.kind), reason))
+    elif missing:
+        reason = f"packets {missing!r} may be on a buck that was not asked, or is not sure"
+        account.unknown.append(Unknown(section.bucket, section.bucket + width, reason))
+    if section.given_up:
+        reason = "given up by its tailer"
+        account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, True, reason))
+    if section.lost_after is not None and account.tailer not in evidence.healed:
+        reason = f"what epoch {section.epoch:x} wrote after packet {section.lost_after} was lost in a crash"
+        account.unknown.append(Unknown(section.bucket, section.bucket + width, reason))
+
+
+def _allowed(kind: Class) -> bool:
+    return kind.copies < 2 or not kind.resend
+
+
+def _note_silence(account: Account, last: Seal, due: int, window: _Window) -> None:
+    """A tailer that has not said goodbye, and has stated nothing for longer than it may."""
+    end = min(due, window.end)
+    if not last.closing and last.until < end:
+        account.unknown.append(Unknown(max(last.until, window.start), 0, "it has been silent since"))
+
+
+def _account_document(account: Account) -> dict[str, object]:
+    return {
+        "tailer": account.tailer.hex(),
+        "host": account.host.decode("utf-8", "backslashreplace"),
+        "state": account.state,
+        "seal": {"number": account.seal, "digest": account.digest.hex(), "until": account.until},
+        "packets": account.packets,
+        "events": account.events,
+        "raw": account.raw,
+        "unstated": account.unstated,
+        "dropped": account.dropped,
+        "incomplete": [
+            {**gap._asdict(), "epoch": f"{gap.epoch:x}", "numbers": gap.numbers.flat()} for gap in account.gaps
+        ],
+        "unknown": [{"from": one.start, "to": one.end, "reason": one.reason} for one in account.unknown],
+        "conflicts": account.conflicts,
+    }
