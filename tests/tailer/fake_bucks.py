@@ -1,0 +1,195 @@
+"""Bucks that remember in a dictionary and speak the real protocol, over the simulated network.
+
+What a test wants of one it sets: `refuse` (a reason for every put), `silent` (it reads and never answers), `slow_s`, `lose`
+(packets it forgets), `unsure`. Every question is kept in `asked`, so that a test can say what a tailer did.
+"""
+
+from collections.abc import Sequence
+
+import trio
+
+from protocol.connection import Connection
+from protocol.errors import ProtocolError
+from protocol.identity import NodeKey
+from protocol.link import Link
+from protocol.messages import (
+    STORED,
+    SYNCED,
+    Clock,
+    ClockIs,
+    Covered,
+    Done,
+    Get,
+    Have,
+    Hello,
+    Intervals,
+    List,
+    Listing,
+    Message,
+    No,
+    Ok,
+    PacketIs,
+    Peer,
+    Peers,
+    Put,
+    Receipt,
+    SealPut,
+    Seals,
+    SealsAre,
+    View,
+)
+from protocol.packet import Packet, read
+from protocol.ranges import Ranges
+from protocol.seal import Seal
+from service.run import leaves
+from tests.simulation.machine import SimMachine, World
+
+PORT = 7000
+Slot = tuple[int, int]
+
+
+class FakeBuck:
+    """One buck; `world.host(name)` is where it runs."""
+
+    def __init__(self, world: World, name: str, seed: int, *, env: str = "test", width: int = 300, zone: str = "") -> None:
+        self.world, self.name, self.env, self.width, self.zone = world, name, env, width, zone
+        self.key = NodeKey.from_seed(bytes([seed]) * 32)
+        self.peers: Sequence[FakeBuck] = (self,)
+        self.packets: dict[Slot, Packet] = {}
+        self.synced: set[Slot] = set()
+        self.seals: dict[int, bytes] = {}
+        self.asked: list[Message] = []
+        self.refuse = ""
+        self.silent = False
+        self.slow_s = 0.0
+        self.unsure = False
+        self.draining = False
+        self.machine: SimMachine | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{self.name}:{PORT}"
+
+    @property
+    def node(self) -> bytes:
+        return self.key.node
+
+    def numbers(self, epoch: int) -> Ranges:
+        return Ranges((number, number + 1) for e, number in sorted(self.packets) if e == epoch)
+
+    def start(self, nursery: trio.Nursery) -> None:
+        self.machine = self.world.host(self.name).start(nursery, self._main)
+
+    def kill(self) -> None:
+        assert self.machine is not None
+        self.machine.kill()
+
+    async def _main(self, machine: SimMachine) -> None:
+        listeners = await machine.listen(self.name, PORT)
+        await trio.serve_listeners(self._serve, list(listeners))
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        link = Link(stream, Connection(self._hello(), dialing=False, check=self._check))
+        try:
+            await link.handshake()
+            async with trio.open_nursery() as nursery:
+                async for message in link:
+                    self.asked.append(message)
+                    nursery.start_soon(self._answer, link, message)
+        except BaseException as error:
+            if not all(isinstance(one, (ProtocolError, OSError, trio.BrokenResourceError)) for one in leaves(error)):
+                raise
+        finally:
+            await link.aclose()
+
+    def _hello(self) -> Hello:
+        return Hello("buck", self.key.public, self.env, self.width, self.name.encode(), (1, 1), self.address, 0)
+
+    def _check(self, hello: Hello) -> str | None:
+        if hello.env != self.env:
+            return "env"
+        return "width" if hello.width not in (0, self.width) else None
+
+    async def _answer(self, link: Link, message: Message) -> None:
+        if self.silent:
+            return
+        await trio.sleep(self.slow_s)
+        for answer in self._answers(message):
+            await link.send(answer)
+
+    def _answers(self, message: Message) -> list[Message]:
+        match message:
+            case Put(ask):
+                return [self._put(ask, message)]
+            case SealPut(ask, seal):
+                self.seals[Seal.read(seal).number] = bytes(seal)
+                return [Ok(ask, SYNCED, False)]
+            case Have(ask, _, epoch, bucket, sync):
+                held = {slot for slot, p in self.packets.items() if slot[0] == epoch and p.header.bucket == bucket}
+                self.synced |= held if sync else set()
+                return [Receipt(ask, _numbers(held), _numbers(held & self.synced), self.unsure)]
+            case Peers(ask):
+                return [View(ask, self.width, tuple(buck._peer() for buck in self.peers))]
+            case Clock(ask):
+                return [ClockIs(ask, self.world.host(self.name).time_ns())]
+            case Seals(ask, _, since):
+                found = tuple(seal for number, seal in sorted(self.seals.items()) if number >= since)
+                return [SealsAre(ask, found), Done(ask, ())]
+            case Covered():
+                return [self._intervals(message)]
+            case List(ask, bucket):
+                return [self._listing(ask, bucket)]
+            case Get(ask, bucket, keys):
+                wanted = [(epoch, n) for _, epoch, numbers in keys for n in numbers.numbers()]
+                found = [PacketIs(ask, self.packets[slot].data) for slot in wanted if slot in self.packets]
+                return [*found, Done(ask, ())]
+        raise AssertionError(message)
+
+    def _put(self, ask: int, put: Put) -> Message:
+        if self.refuse:
+            return No(ask, self.refuse, "as the test wants")
+        packet = read(bytes(put.packet))
+        slot = packet.header.epoch, packet.header.number
+        self.packets[slot] = packet
+        if packet.header.kind.sync:
+            self.synced.add(slot)
+        return Ok(ask, SYNCED if slot in self.synced else STORED, False)
+
+    def _peer(self) -> Peer:
+        return Peer(
+            self.node, self.key.public, self.address, self.name.encode(), self.zone, 1, 1 << 40, self.draining
+        )
+
+    def _intervals(self, message: Covered) -> Intervals:
+        epochs = sorted({epoch for epoch, _ in self.packets})
+        streams: dict[bytes, tuple[bytes, bytes, Ranges]] = {}
+        for packet in self.packets.values():
+            for stream, first, end, _, _ in packet.header.runs:
+                ref = packet.header.streams[stream]
+                if ref.id in message.streams or ref.head in message.heads:
+                    streams.setdefault(ref.id, (ref.path, ref.head, Ranges()))[2].add(first, end)
+        found = tuple((id, path, head, ranges) for id, (path, head, ranges) in streams.items())
+        return Intervals(message.ask, tuple((e, self.numbers(e)) for e in epochs), found, (), self.unsure)
+
+    def _listing(self, ask: int, bucket: int) -> Listing:
+        slots = {slot for slot, packet in self.packets.items() if packet.header.bucket == bucket}
+        tailers = {packet.header.tailer for packet in self.packets.values()}
+        entries = tuple(
+            (tailer, epoch, _numbers({slot for slot in slots if slot[0] == epoch}))
+            for tailer in tailers
+            for epoch in sorted({slot[0] for slot in slots})
+        )
+        return Listing(ask, bucket, entries, self.unsure, ())
+
+
+def _numbers(slots: set[Slot]) -> Ranges:
+    return Ranges((number, number + 1) for _, number in sorted(slots))
+
+
+def cluster(world: World, nursery: trio.Nursery, count: int, **options: object) -> list[FakeBuck]:
+    """So many bucks that know each other, running."""
+    bucks = [FakeBuck(world, f"b{index}", index + 1, **options) for index in range(count)]  # type: ignore[arg-type]
+    for buck in bucks:
+        buck.peers = bucks
+        buck.start(nursery)
+    return bucks
