@@ -40,6 +40,6 @@ class PorterSettings(Settings):
     )
     patience: Duration = Field(
         10.0,
-        description="How long to wait for an answer before another buck is asked. Too short, and healthy bucks look dead.",
+        description="How long to wait for an answer before asking another buck. Too short, and healthy ones look dead.",
     )
     json_: bool = Field(False, alias="json", description="Write JSON, one object a line, instead of text for people.")
