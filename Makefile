@@ -1,0 +1,52 @@
+# The developer's day. `make` alone says what there is.
+
+# Any Python from 3.11 on; the newest that is called by its number, else python3.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11,$(if $(shell $p -c "import venv" 2>/dev/null && echo yes),$p)) python3)
+BIN := .venv/bin
+KERNEL := $(wildcard protocol/*.pyx protocol/*.pxi protocol/*.pxd)
+SOURCES := protocol service tailer buck porter
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check types test fuzz simulate bench demo clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+setup: .venv/.kernel ## make .venv with buck, tailer and porter in it; quick when there is nothing to do
+
+.venv/.installed: pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; PYTHON=... names one" >&2; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo "no venv: install python3-venv" >&2; exit 2; }
+	@echo "installing into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=80" "Cython>=3.1"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[archive,dev]"
+	@touch $@
+
+# The kernel is optional: without a compiler its twin in Python does the same, only slower.
+.venv/.kernel: .venv/.installed $(KERNEL)
+	@$(BIN)/python setup.py --quiet build_ext --inplace > .venv/kernel.log 2>&1 || { cat .venv/kernel.log >&2; exit 1; }
+	@$(BIN)/python -c 'from protocol.kernel import COMPILED; print("kernel:", "compiled" if COMPILED else "pure Python, slower (no compiler? .venv/kernel.log says why)")'
+	@touch $@
+
+check: setup ## what CI checks before the tests: format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(SOURCES)
+
+test: setup ## the whole suite; T='words' picks tests by name
+	$(BIN)/python -m pytest $(if $(T),-k "$(T)")
+
+fuzz: setup ## the same properties with many more examples
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m "not slow" $(if $(T),-k "$(T)")
+
+simulate: setup ## whole clusters in virtual time, with failing disks and networks
+	$(BIN)/python -m pytest tests/simulation tests/scenarios $(if $(T),-k "$(T)")
+
+bench: setup ## measure everything, beside what others take for the same
+	$(BIN)/python -m bench
+
+demo: setup ## three bucks, a tailer on this host's logs, an archive; LOGS='glob...'; CHECK=1 compares all, once
+	@$(BIN)/python -m bench.demo $(if $(CHECK),--check) $(if $(LOGS),--logs '$(LOGS)')
+
+clean: ## remove what was built, but no data
+	rm -rf .venv build dist *.egg-info protocol/*.so protocol/_kernel.c .mypy_cache .pytest_cache .ruff_cache .hypothesis
