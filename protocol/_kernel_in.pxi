@@ -1141,10 +1141,12 @@ cdef class Builder:
                 first = self.fresh_end
             if run.end == first:
                 continue
-            if found and found[-1][0] == run.handle and found[-1][2] == first:
-                found[-1] = (run.handle, found[-1][1], run.end)
-            else:
-                found.append((run.handle, first, run.end))
+            if found:                                   # no found[-1]: wraparound is off
+                handle, begin, end = found[len(found) - 1]
+                if handle == run.handle and end == first:
+                    found[len(found) - 1] = (handle, begin, run.end)
+                    continue
+            found.append((run.handle, first, run.end))
         if b.run_count:
             self.fresh_run = b.run_count - 1
             self.fresh_end = b.runs[b.run_count - 1].end
