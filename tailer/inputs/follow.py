@@ -82,6 +82,7 @@ class Follow:
         self.is_cut = False  # an earlier generation of it was followed
         self.ending = False  # out of sight and quiet: read what is left, then let it go
         self.stated_empty = False  # that it is there and empty was said
+        self.empty_id = b""  # by which stream
 
     def open(self) -> File:
         """The file, opened if need be. ElsewhereError, ChangedError, or an OSError that says why it can't be read."""
@@ -197,9 +198,11 @@ class Follow:
 
     def state(self, closed: bool) -> StreamState | None:
         """What a restart needs to know; None while the stream has no name."""
+        inode, birth_ns, _ = self.key
+        if self.source is None and self.empty_id and not self.is_cut:
+            return StreamState(self.empty_id, self.path, inode, self.device, birth_ns, b"", b"", 0, b"", 0, closed)
         if self.source is None:
             return None
-        inode, birth_ns, _ = self.key
         return StreamState(
             self.source.id, self.path, inode, self.device, birth_ns, self.head, self.tail, self.read_to,
             self.source.kernel.state(), self.generation, closed, self.start,

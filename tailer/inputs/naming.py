@@ -75,6 +75,7 @@ class Naming:
         self._day = Day(now_ns) if begin == "recent" else None
         self._patient = patient  # may wait for what a file becomes; not so when everything is read once
         self._handles = itertools.count(1)
+        self._handle_of: dict[bytes, int] = {}  # of lost streams: one that goes on in a copy may be in an open builder
         self._coverage = dict(coverage or {})
         self._heads: dict[bytes, set[Follow]] = {}
         self._generations: dict[tuple[Key, bytes], int] = {}
@@ -124,12 +125,13 @@ class Naming:
 
     def _source(self, stream: bytes, path: bytes, head: bytes, mtime_ns: int, state: bytes = b"") -> Source:
         kernel = kernel_stream(mtime_ns, state)
-        return Source(next(self._handles), stream, path, head_hash(head), self._kind_of(path), kernel)
+        handle = self._handle_of.pop(stream, None) or next(self._handles)
+        return Source(handle, stream, path, head_hash(head), self._kind_of(path), kernel)
 
     def _go_on(self, follow: Follow, state: StreamState) -> bool:
         """Go on with a stream in this file; False (and the stream is lost) if the file no longer has what was read."""
         if not state.head:
-            follow.stated_empty = True  # it was empty, and that was said
+            follow.stated_empty, follow.empty_id = True, state.id
             return False
         source = self._source(state.id, state.path, state.head, follow.seen.mtime_ns, state.kernel_state)
         if not follow.resume(source, state, self._coverage.get(state.id, Ranges())):
@@ -219,14 +221,16 @@ class Naming:
     def leave(self, follow: Follow) -> None:
         """The stream ends with this file; a copy may have the rest of it."""
         state = follow.state(closed=True)
-        if state is not None:
+        if state is not None and follow.source is not None:
             self._coverage[state.id] = Ranges([(state.start, state.read_to)]) - follow.todo
+            self._handle_of[state.id] = follow.source.handle
             self.lose(state)
         self._forget_head(follow)
 
     def lose(self, state: StreamState) -> None:
         for forgotten in self._lost.add(state._replace(closed=True)):
             self._coverage.pop(forgotten.id, None)
+            self._handle_of.pop(forgotten.id, None)
 
     def _forget_head(self, follow: Follow) -> None:
         alike = self._heads.get(follow.head, set())
@@ -237,8 +241,8 @@ class Naming:
     def empty_source(self, follow: Follow) -> Source:
         """The stream that says of an empty file that it is there."""
         inode, birth_ns, _ = follow.key
-        follow.stated_empty = True
-        return self._source(file_stream(inode, birth_ns, b"", follow.generation), follow.path, b"", 0)
+        follow.stated_empty, follow.empty_id = True, file_stream(inode, birth_ns, b"", 0)
+        return self._source(follow.empty_id, follow.path, b"", 0)
 
 
 def _key(state: StreamState) -> Key:

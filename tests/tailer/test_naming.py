@@ -1,0 +1,205 @@
+"""Which stream a file is: over restarts, kills, and with a memory that was lost."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Hosts = Callable[..., Any]
+
+
+def lines(first: int, end: int) -> bytes:
+    return b"".join(b"line %d of the log\n" % i for i in range(first, end))
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+async def test_T12_a_file_left_alone_for_long_goes_on_with_new_lines_only(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10))
+    h = host("*.log", begin="end")
+    await h.settle()
+    assert h.text("a.log") == b""
+    h.machine.clock += 10 * 86_400
+    append(log, lines(10, 20))
+    await h.settle()
+    assert h.text("a.log") == lines(10, 20)
+
+
+async def test_T2_from_the_end_the_old_is_skipped_and_nothing_new_is_missed(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10) + b"unfini")
+    h = host("*.log", begin="end")
+    await h.look()
+    append(log, b"shed\n" + lines(10, 20))
+    await h.settle()
+    assert h.text("a.log") == b"unfinished\n" + lines(10, 20)
+
+
+async def test_T63_a_stop_and_a_start_lose_and_double_nothing(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    h = host("*.log", block=70_000)
+    for i in range(10):
+        append(log, lines(1000 * i, 1000 * i + 1000))
+        await h.sweep()
+        await h.reader.round()
+        await h.stop()
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 10_000)]
+
+
+async def test_T64_a_kill_loses_what_was_in_builders_and_that_is_read_again(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    h = host("*.log")
+    for i in range(10):
+        append(log, lines(100 * i, 100 * i + 100))
+        await h.look(0.4)
+        if i % 3 == 1:
+            h.save()
+        if i % 2:
+            h.start()
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 1000)]
+
+
+async def test_T64_holes_left_by_a_kill_are_filled_exactly(host: Hosts, tmp_path: Path) -> None:
+    """Lines of two buckets in turn: one builder was closed, the other was lost."""
+    log = tmp_path / "a.log"
+    early, late = b"2026-09-21T14:13:%02d+00:00 early %d\n", b"2026-09-21T14:16:%02d+00:00 late %d\n"
+    text = b"".join((early if i // 5 % 2 else late) % (i % 60, i) for i in range(300))
+    log.write_bytes(text)
+    h = host("*.log")
+    await h.look()
+    h.save()
+    await h.ship([h.blocks._draft(h.blocks._open.pop())])
+    assert 0 < len(h.text("a.log")) < len(text)
+    h.start()
+    await h.settle()
+    assert h.streams("a.log") == [text]
+
+
+async def test_T65_what_is_written_while_down_is_read_at_the_start(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10))
+    h = host("*.log")
+    await h.settle()
+    await h.stop()
+    append(log, lines(10, 20))
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 20)]
+
+
+@pytest.mark.parametrize("glob", ["a.log", "a*"])
+async def test_T66_one_rotation_while_down(host: Hosts, tmp_path: Path, glob: str) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10))
+    h = host(glob)
+    await h.settle()
+    await h.stop()
+    append(log, lines(10, 20))
+    log.rename(tmp_path / "a.log.1")
+    log.write_bytes(lines(20, 30))
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 20), lines(20, 30)]
+
+
+async def test_T68_copytruncate_while_down(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 100))
+    h = host("*")
+    await h.settle()
+    await h.stop()
+    append(log, lines(100, 110))
+    shutil.copyfile(log, tmp_path / "a.log-1")
+    log.write_bytes(lines(200, 210))
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 110), lines(200, 210)]
+
+
+async def test_T69_shorter_than_its_fingerprint_at_the_stop_longer_at_the_start(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x\n")
+    h = host("*.log")
+    await h.settle()
+    await h.stop()
+    append(log, lines(0, 500))
+    await h.settle()
+    assert h.streams("a.log") == [b"x\n" + lines(0, 500)]
+
+
+async def test_T70_files_with_the_same_head_are_distinct(host: Hosts, tmp_path: Path) -> None:
+    h = host("*.log")
+    for i in range(20):
+        (tmp_path / f"{i}.log").write_bytes(b"#Fields: time name value\n" + lines(i, i + 1))
+        if i % 5 == 0:
+            await h.look(0.2)
+    await h.settle()
+    assert all(h.streams(f"{i}.log") == [b"#Fields: time name value\n" + lines(i, i + 1)] for i in range(20))
+
+
+async def test_T76_without_any_memory_the_names_are_the_same(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 50))
+    h = host("*.log")
+    await h.settle()
+    first = dict(h.paths)
+    h.saved = ()
+    h.start()  # the bucks still say what they have
+    append(log, lines(50, 60))
+    await h.settle()
+    assert h.paths == first
+    assert h.streams("a.log") == [lines(0, 60)]
+
+
+async def test_T76_a_memory_and_bucks_that_are_gone_read_all_again_under_the_same_name(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 50))
+    h = host("*.log")
+    await h.settle()
+    first, h.saved, h.coverage = dict(h.paths), (), {}
+    h.start()
+    await h.settle()
+    assert h.paths == first
+
+
+async def test_a_truncation_while_down_begins_another_generation(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"header\n" + lines(0, 50))
+    h = host("*.log")
+    await h.settle()
+    for i in range(3):
+        await h.stop()
+        log.write_bytes(b"header\n" + lines(100 + i, 110 + i))
+        await h.settle()
+    assert h.streams("a.log") == [b"header\n" + lines(0, 50)] + [b"header\n" + lines(100 + i, 110 + i) for i in range(3)]
+
+
+async def test_a_file_renamed_away_for_long_goes_on_when_it_is_back(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10))
+    h = host("*.log")
+    await h.look()
+    log.rename(tmp_path / "away")
+    await h.settle(20)
+    assert h.open_now == 0
+    (tmp_path / "away").rename(log)
+    append(log, lines(10, 20))
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 20)]
+
+
+async def test_T34_moved_away_truncated_and_moved_back(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10))
+    h = host("*.log")
+    await h.look()
+    log.rename(tmp_path / "away")
+    (tmp_path / "away").write_bytes(lines(50, 55))
+    (tmp_path / "away").rename(log)
+    await h.settle()
+    assert h.streams("a.log") == [lines(0, 10), lines(50, 55)]
