@@ -44,6 +44,8 @@ class Class(NamedTuple):
 
     def code(self) -> int:
         """The class as one small number."""
+        if not 1 <= self.copies <= limits.COPIES_MAX:
+            raise PacketError(f"{self.copies} copies: 1 to {limits.COPIES_MAX}")
         return self.copies - 1 | self.sync << 2 | self.resend << 3
 
     @classmethod
