@@ -1,0 +1,201 @@
+"""The archive as a source of rows: what `cat`, `grep` and `audit` read when the bucks have let go of it.
+
+Footers say which stream has rows where, so nothing is searched: a footer is read once, a part is opened when its rows
+are needed, and a few are kept open. A span here is a stretch of a row group: consecutive rows of one stream. No part
+repeats what another holds, so nothing needs merging but the few events that were found to differ at the same offsets:
+both are shown, as the bucks show them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from porter.catalog import Footer, PartName, StreamRow, Stretch, parts
+from porter.objects import Objects
+from porter.parquet_read import RowGroups
+from porter.source import Block, Piece, Scope, Span, StreamKey
+from protocol.packet import Key
+from protocol.ranges import Ranges
+from service.machine import Machine
+
+OPEN_MAX = 8  # parts held open: a descriptor or a connection each, and its metadata
+BLOCKS_MAX = 2  # stretches or row groups that stay decoded for the spans that follow
+
+
+class _Place(NamedTuple):
+    """Where a block's rows are."""
+
+    name: PartName
+    group: int
+    row: int
+    last: int
+
+
+class Archive:
+    """All parts of one env between two times (seconds; 0: open)."""
+
+    def __init__(self, machine: Machine, objects: Objects, env: str, start: int = 0, end: int = 0) -> None:
+        self._machine, self._objects, self._env = machine, objects, env
+        self._start, self._end = start, end
+        self._listed: list[PartName] | None = None
+        self._open: OrderedDict[PartName, RowGroups] = OrderedDict()
+        self._footers: dict[PartName, Footer] = {}
+        self._buckets: dict[PartName, dict[Key, tuple[int, bool]]] = {}
+        self._streams: defaultdict[PartName, dict[StreamKey, list[StreamRow]]] = defaultdict(dict)
+        self._blocks: OrderedDict[_Place, Block] = OrderedDict()
+        self._places: dict[Span, _Place] = {}
+
+    async def parts(self) -> list[PartName]:
+        """Its parts, oldest hour first; listed once."""
+        if self._listed is None:
+            self._listed = await self._machine.slow(parts, self._objects, self._env, self._start, self._end)
+        return self._listed
+
+    async def footer(self, name: PartName) -> Footer:
+        """A part's footer (FormatError if the object was changed)."""
+        if name not in self._footers:
+            groups = await self._part(name)
+            footer = await self._machine.slow(Footer.decode, groups.footer, str(name))
+            self._footers[name] = footer
+            for stream in footer.streams:
+                key = StreamKey(stream.tailer, stream.stream)
+                self._streams[name].setdefault(key, []).append(stream)
+            self._buckets[name] = {packet.key: (packet.bucket, packet.late) for packet in footer.packets}
+        return self._footers[name]
+
+    async def names(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every (host, path) that has rows here, or was an empty file."""
+        found: set[tuple[bytes, bytes]] = set()
+        for name in await self.parts():
+            found |= {(stream.host, stream.path) for stream in (await self.footer(name)).streams}
+        return found
+
+    async def covers(self) -> Mapping[tuple[bytes, int], Ranges]:
+        """The packets whose rows are here, of each (tailer, epoch): nobody need ask a buck for them."""
+        found: defaultdict[tuple[bytes, int], Ranges] = defaultdict(Ranges)
+        for name in await self.parts():
+            for packet in (await self.footer(name)).packets:
+                found[packet.key.tailer, packet.key.epoch].add(packet.key.number, packet.key.number + 1)
+        return found
+
+    async def spans(self, host: bytes, path: bytes) -> Sequence[Span]:
+        """All stretches of the streams read under this host and path; an empty stream has one without bytes."""
+        found: list[Span] = []
+        for name in await self.parts():
+            footer = await self.footer(name)
+            for stream in footer.streams:
+                if (stream.host, stream.path) == (host, path):
+                    found += [self._span(name, stream, stretch) for stretch in stream.stretches]
+            found += _empty(footer, host, path)
+        return found
+
+    async def overlapping(self, span: Span) -> list[Span]:
+        """The stretches that share a byte with a span of the same stream, in any hour."""
+        found: list[Span] = []
+        for name in await self.parts():
+            await self.footer(name)
+            for stream in self._streams[name].get(span.source, ()):
+                for stretch in stream.stretches:
+                    if stretch.first < span.end and span.first < stretch.end:
+                        found.append(self._span(name, stream, stretch))
+        return found
+
+    async def load(self, span: Span) -> Piece:
+        """The rows of a span that this archive gave."""
+        block = await self._block(self._places[span])
+        return Piece(span, block, 0, block.rows.count)
+
+    @asynccontextmanager
+    async def scan(self, scope: Scope) -> AsyncIterator[AsyncIterator[tuple[int, Sequence[Piece]]]]:
+        """(hour, pieces of one row group) after another."""
+        yield self._scan(scope)
+
+    async def _scan(self, scope: Scope) -> AsyncIterator[tuple[int, Sequence[Piece]]]:
+        for name in await self.parts():
+            footer = await self.footer(name)
+            groups: dict[int, list[tuple[StreamRow, Stretch]]] = {}
+            for stream in footer.streams:
+                if _wanted(stream, scope):
+                    for stretch in stream.stretches:
+                        groups.setdefault(stretch.group, []).append((stream, stretch))
+            for group in sorted(groups):
+                if pieces := await self._pieces(name, group, groups[group], scope):
+                    yield name.hour, pieces
+
+    async def _pieces(
+        self, name: PartName, group: int, wanted: list[tuple[StreamRow, Stretch]], scope: Scope
+    ) -> list[Piece]:
+        """The wanted stretches of a row group; it is decoded whole, from its first wanted row to its last."""
+        part = await self._part(name)
+        if _outside(part.limits(group, "time"), scope):
+            return []
+        wanted.sort(key=lambda one: one[1].row)
+        first = wanted[0][1].row
+        block = await self._block(_Place(name, group, first, wanted[-1][1].last))
+        return [
+            Piece(self._span(name, stream, stretch), block, stretch.row - first, stretch.last - first)
+            for stream, stretch in wanted
+        ]
+
+    def _span(self, name: PartName, stream: StreamRow, stretch: Stretch) -> Span:
+        key = Key(stream.tailer, stretch.epoch, stretch.number)
+        bucket, late = self._buckets[name].get(key, (name.hour, False))
+        span = Span(
+            host=stream.host,
+            path=stream.path,
+            stream=stream.stream,
+            tailer=stream.tailer,
+            epoch=stretch.epoch,
+            number=stretch.number,
+            bucket=bucket,
+            late=late,
+            index=stretch.group << 32 | stretch.row,
+            first=stretch.first,
+            end=stretch.end,
+            count=stretch.last - stretch.row,
+            point=0,
+        )
+        self._places[span] = _Place(name, stretch.group, stretch.row, stretch.last)
+        return span
+
+    async def _part(self, name: PartName) -> RowGroups:
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        reader = await self._machine.slow(self._objects.open, str(name))
+        self._open[name] = await self._machine.slow(RowGroups, str(name), reader)
+        if len(self._open) > OPEN_MAX:
+            self._open.popitem(last=False)
+        return self._open[name]
+
+    async def _block(self, place: _Place) -> Block:
+        if place not in self._blocks:
+            part = await self._part(place.name)
+            self._blocks[place] = await self._machine.slow(part.block, place.group, place.row, place.last)
+            if len(self._blocks) > BLOCKS_MAX:
+                self._blocks.popitem(last=False)
+        return self._blocks[place]
+
+
+def _wanted(stream: StreamRow, scope: Scope) -> bool:
+    return (not scope.hosts or stream.host in scope.hosts) and (not scope.paths or stream.path in scope.paths)
+
+
+def _outside(limits: tuple[object, object], scope: Scope) -> bool:
+    """Does a row group's time lie beside what is asked for?"""
+    low, high = limits
+    if not (hasattr(low, "timestamp") and hasattr(high, "timestamp")):
+        return False
+    return bool((scope.end and low.timestamp() >= scope.end) or (scope.start and high.timestamp() < scope.start - 1))
+
+
+def _empty(footer: Footer, host: bytes, path: bytes) -> Iterator[Span]:
+    """Streams of this path that have no event: `cat` answers with nothing, and with 0."""
+    named = {(s.tailer, s.stream) for s in footer.streams if (s.host, s.path) == (host, path)}
+    for packet in footer.packets:
+        for stream, at in packet.empty:
+            if (packet.key.tailer, stream) in named:
+                yield Span(host, path, stream, *packet.key, packet.bucket, packet.late, 0, at, at, 0, 0)

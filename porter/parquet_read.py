@@ -1,0 +1,138 @@
+"""Parquet as events again: a row group's rows, or those of one stream's path, decoded to what the tailer read.
+
+The inverse of `porter/parquet.py`. A row group can be read alone: a stream's first row in it says its offset, and where
+offsets are left out they follow from the row before. Whatever an object holds that its writer can't have written is a
+FormatError that names the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from porter.objects import Reader
+from porter.parquet import SCHEMA
+from porter.source import Block
+from protocol.columns import WIDE_NONE
+from protocol.errors import FormatError
+from protocol.formats import Format
+from protocol.kernel import Rows
+
+TEXT_NAMES = ["host", "shn", "app", "format", "path"]
+CONTENT = [name for name in SCHEMA.names if name != "severity"]
+
+
+class RowGroups:
+    """The row groups of one part. Blocking: call it through `Machine.slow`."""
+
+    def __init__(self, name: str, reader: Reader) -> None:
+        self.name = name
+        try:
+            self._file = pq.ParquetFile(reader, read_dictionary=TEXT_NAMES, pre_buffer=False)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise FormatError(f"{name}: not a Parquet file ({error}); was the object changed?") from error
+        if self._file.schema_arrow.names != SCHEMA.names:
+            raise FormatError(f"{name}: columns {self._file.schema_arrow.names}, not the archive's: written by others?")
+
+    @property
+    def footer(self) -> bytes:
+        """What the writer put under `buck` in the metadata."""
+        held: bytes = (self._file.metadata.metadata or {}).get(b"buck", b"")
+        return held
+
+    @property
+    def count(self) -> int:
+        return int(self._file.metadata.num_row_groups)
+
+    def rows(self, group: int) -> int:
+        return int(self._file.metadata.row_group(group).num_rows)
+
+    def limits(self, group: int, column: str) -> tuple[object, object]:
+        """Smallest and largest value that the statistics name; (None, None) if they don't."""
+        chunk = self._file.metadata.row_group(group).column(SCHEMA.names.index(column))
+        known = chunk.statistics if chunk.is_stats_set else None
+        return (known.min, known.max) if known is not None and known.has_min_max else (None, None)
+
+    def block(self, group: int, row: int = 0, last: int | None = None) -> Block:
+        """Rows `row` to `last` of a row group, decoded. `row` must begin a stretch."""
+        table = self._read(group, CONTENT).slice(row, None if last is None else last - row)
+        try:
+            return _decode(table)
+        except (FormatError, pa.ArrowException, ValueError) as error:
+            raise FormatError(f"{self.name}: row group {group}: {error}; was the object changed?") from error
+
+    def keys(self, group: int, row: int, last: int) -> list[tuple[int, int, int, int]]:
+        """(epoch, packet, first row, last row) of each run of rows from one packet."""
+        table = self._read(group, ["epoch", "packet"]).slice(row, last - row)
+        epochs, packets = table["epoch"].to_numpy(), table["packet"].to_numpy()
+        edges = [0, *(np.flatnonzero((np.diff(epochs) != 0) | (np.diff(packets) != 0)) + 1).tolist(), len(packets)]
+        return [(int(epochs[a]), int(packets[a]), row + a, row + b) for a, b in pairwise(edges) if b > a]
+
+    def _read(self, group: int, columns: Sequence[str]) -> pa.Table:
+        try:
+            return self._file.read_row_group(group, columns=list(columns), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise FormatError(f"{self.name}: row group {group}: {error}; was the object changed?") from error
+
+
+def _decode(table: pa.Table) -> Block:
+    shn, shn_names = _codes(table["shn"])
+    app, app_names = _codes(table["app"])
+    shape, texts = _codes(table["format"])
+    formats = tuple(Format.from_text(text) for text in texts)
+    micros = table["time"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
+    nanos = _filled(table["nanos"], 0, np.int64)
+    line, line_offsets = _text(table["line"])
+    raw, raw_offsets = _text(table["raw"])
+    names = [[name.encode() for name in names] for names in (shn_names, app_names)]
+    rows = Rows.from_arrays(
+        points=(micros * 100 + nanos // 10).astype(np.uint64),
+        flags=_filled(table["flags"], 0, np.uint8),
+        format=shape,
+        formats=formats,
+        shn=shn,
+        shn_names=names[0],
+        app=app,
+        app_names=names[1],
+        pid=_filled(table["pid"], -1, np.int32),
+        pri=_filled(table["pri"], 255, np.uint8),
+        lines=line,
+        line_offsets=line_offsets,
+        raw=raw,
+        raw_offsets=raw_offsets,
+        offsets=_filled(table["offset"], -1, np.int64),
+    )
+    return Block(rows, names[0], names[1], formats)
+
+
+def _filled(column: pa.ChunkedArray, absent: int, kind: type) -> np.ndarray:
+    filled = pc.fill_null(column, absent) if column.null_count else column
+    return np.ascontiguousarray(filled.to_numpy(zero_copy_only=False), kind)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Indexes (65,535 where there is none) and what they point to; only the names that these rows use."""
+    array = column.combine_chunks()
+    codes = pc.fill_null(array.indices, WIDE_NONE).to_numpy(zero_copy_only=False)
+    used, places = np.unique(codes, return_inverse=True)
+    present = used[used != WIDE_NONE]
+    if len(present) >= WIDE_NONE:
+        raise FormatError(f"{len(present)} names in one column of a row group")
+    places = np.where(codes == WIDE_NONE, WIDE_NONE, places).astype(np.uint16)
+    return places, array.dictionary.take(pa.array(present)).to_pylist()
+
+
+def _text(column: pa.ChunkedArray) -> tuple[memoryview, np.ndarray]:
+    """An Arrow string column's bytes and offsets, from 0 on. A null has no bytes."""
+    array = column.combine_chunks()
+    _, offsets, data = array.buffers()
+    view = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    held = memoryview(data) if data is not None else memoryview(b"")
+    if not len(array):
+        return memoryview(b""), np.zeros(1, np.int32)
+    return held[view[0] : view[-1]], view - view[0]
