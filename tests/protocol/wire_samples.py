@@ -38,9 +38,14 @@ def hello(role: str = "tailer", key: identity.NodeKey = KEY, **changes: object) 
 
 
 def names(size: int, high: int | None = None) -> st.SearchStrategy[bytes]:
-    return st.binary(min_size=size if high is None else size, max_size=size if high is None else high)
+    return st.binary(min_size=size, max_size=size if high is None else high)
 
 
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 2**64 - 1) | st.binary(max_size=40) | st.text(max_size=5) | st.floats(),
+    st.lists,
+    max_leaves=8,
+)
 u64 = st.integers(0, 2**64 - 1)
 formats = st.builds(
     Format, *[st.integers(0, 200)] * 7, st.integers(-50_400, 50_400), names(0, 8), names(0, 20)
@@ -63,9 +68,10 @@ def headers(draw: st.DrawFn) -> Header:
     late = draw(st.booleans())
     low, high = (0, 2**64 - 1) if late else (bucket * limits.POINT_HZ, (bucket + width) * limits.POINT_HZ - 1)
     points = sorted(draw(st.tuples(st.integers(low, high), st.integers(low, high))))
+    kind = Class(draw(st.integers(1, 3)), draw(st.booleans()), draw(st.booleans()))
     return Header(
         draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=16)), bucket, width, draw(names(16)),
-        draw(names(0, 40)), draw(u64), draw(u64), Class(draw(st.integers(1, 3)), draw(st.booleans()), draw(st.booleans())),
+        draw(names(0, 40)), draw(u64), draw(u64), kind,
         sum(run[3] for run in runs), points[0], points[1], late, tuple(streams), tuple(runs), draw(names(32)),
         tuple(draw(st.lists(formats, max_size=3))), tuple(draw(st.lists(names(0, 9), max_size=3))),
         tuple(draw(st.lists(names(0, 9), max_size=3))), tuple(draw(st.tuples(*[st.integers(0, 1 << 20)] * 8))),
