@@ -11,7 +11,7 @@ say which packets hold none of these; of a bucket outside the range only the oth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
 
@@ -20,6 +20,7 @@ from porter.gather import Epoch, Numbers, Want, survey
 from porter.merge import Seen, merged, tangles
 from porter.shelf import QuarantinedError, Shelf
 from porter.source import Clash, Origin, Piece, Scope, Source, Span
+from protocol.limits import POINT_HZ
 from protocol.messages import Streams, StreamsAre
 from protocol.ranges import Ranges
 
@@ -79,10 +80,10 @@ class Bucks:
     async def _scan(self, scope: Scope) -> AsyncGenerator[tuple[int, Sequence[Piece]], None]:
         punctual = await self._punctual() if scope.start or scope.end else {}
         for bucket in await self.cluster.buckets():
-            found = await survey(self.cluster, bucket.bucket)
+            found = await survey(self.cluster, bucket.bucket, _only(scope.hosts), _only(scope.paths))
             self.unsure.update(map(str, found.unsure))
             await self.shelf.fill(found, self._wanted(bucket.bucket, scope, punctual))
-            spans = [span for span in self.shelf.spans() if _fits(span, scope)]
+            spans = [span for span in self.shelf.spans(*_points(scope)) if _fits(span, scope)]
             async with aclosing(self._once(spans)) as parts:
                 async for pieces in parts:
                     yield bucket.bucket, pieces
@@ -173,4 +174,14 @@ def _packet_order(span: Span) -> tuple[bytes, int, int, int]:
 
 
 def _fits(span: Span, scope: Scope) -> bool:
-    return (not scope.hosts or span.host in scope.hosts) and (not scope.paths or span.path in scope.paths)
+    named = (not scope.hosts or span.host in scope.hosts) and (not scope.paths or span.path in scope.paths)
+    return named and scope.admits(span.host, span.path)
+
+
+def _only(names: Collection[bytes]) -> bytes:
+    """The one name that a listing can be narrowed to, if there is only one."""
+    return next(iter(names)) if len(names) == 1 else b""
+
+
+def _points(scope: Scope) -> tuple[int, int]:
+    return scope.start * POINT_HZ, (scope.end or 1 << 32) * POINT_HZ

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -92,7 +93,7 @@ async def open_cluster(machine: Machine, settings: PorterSettings, key: NodeKey)
     """Links to every buck that can be reached, until the block ends. NobodyError if there is none."""
     async with trio.open_nursery() as nursery:
         cluster = Cluster(machine, settings, key, nursery)
-        await cluster.join(settings.peer)
+        await cluster.join(settings.peers)
         try:
             yield cluster
         finally:
@@ -163,8 +164,8 @@ class Cluster:
             address = read_address(member.address)
             with trio.fail_after(CONNECT_S):
                 stream = await self.machine.connect(address.host, address.port)
-            patience = self.settings.patience
-            async with open_asker(stream, self._hello(), timeout_s=patience, check=self._check) as asker:
+            patience, check = self.settings.patience, partial(self._check, member)
+            async with open_asker(stream, self._hello(), timeout_s=patience, check=check) as asker:
                 hello = asker.peer
                 member.node, member.host, member.asker = hello.node, hello.host, asker
                 task_status.started()
@@ -182,19 +183,23 @@ class Cluster:
             "porter", self.key.public, self.settings.env, self.width, host, versions, "", self.machine.time_ns()
         )
 
-    def _check(self, hello: Hello) -> str | None:
+    def _check(self, member: Member, hello: Hello) -> str | None:
         """Buckets of two widths can't be read as one; the first member's is that of the cluster."""
         if hello.env != self.settings.env:
+            member.trouble = f"it belongs to env {hello.env}, not {self.settings.env} (see --env)"
             return "env"
         self.width = self.width or hello.width
-        return "width" if hello.width and hello.width != self.width else None
+        if hello.width and hello.width != self.width:
+            member.trouble = f"its buckets are {hello.width} s wide, those of another buck {self.width} s"
+            return "width"
+        return None
 
     def _fail(self, member: Member, group: BaseExceptionGroup[BaseException]) -> None:
         """Named in the settings, and it refuses what we are: a mistake in them. Anything else is its own trouble."""
         errors = list(leaves(group))
         for error in errors:
             if isinstance(error, Refused) and error.reason in OURS and member.peer is None:
-                raise ConfigError(f"{member.address} refuses us: {error.text or error.reason}") from None
+                raise ConfigError(f"{member.address}: {member.trouble or describe(error)}") from None
         member.trouble = member.trouble or "; ".join(dict.fromkeys(_said(error) for error in errors))
 
     async def ask(self, member: Member, question: Question) -> Answer | None:
@@ -305,6 +310,5 @@ def _said(error: BaseException) -> str:
 
 
 def _nobody(members: Sequence[Member]) -> str:
-    if not members:
-        return "no buck to ask: name one with --peer HOST:PORT"
-    return "no live buck: " + "; ".join(f"{member.address}: {member.trouble}" for member in members)
+    each = "; ".join(f"{member.address}: {member.trouble}" for member in members)
+    return f"no live buck: {each} (name others with --peer HOST:PORT)"

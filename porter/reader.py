@@ -17,7 +17,6 @@ from porter.shelf import QuarantinedError
 from porter.source import Origin, Piece, Scope, Source, Span
 from protocol.identity import NodeKey
 from protocol.ranges import Ranges
-from service.config import ConfigError
 from service.keys import load_key
 from service.machine import Machine
 
@@ -108,11 +107,9 @@ def numbers_text(numbers: Ranges) -> str:
 @asynccontextmanager
 async def open_reader(machine: Machine, settings: PorterSettings, archive: Source | None) -> AsyncIterator[Reader]:
     """Connect to the bucks, if any are named, and read them and the archive as one."""
-    if not settings.peer and archive is None:
-        raise ConfigError("nothing to read: name a buck with --peer HOST:PORT, or an archive with --archive URL")
     async with AsyncExitStack() as stack:
         bucks = None
-        if settings.peer:
+        if settings.peers:
             bucks = Bucks(await stack.enter_async_context(connect(machine, settings)), settings.memory)
         reader = Reader(bucks, archive)
         await reader.prepare()

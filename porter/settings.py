@@ -1,10 +1,13 @@
 """What every porter job can be told; the flags, the keys of the file and the variables are these fields."""
 
+import ipaddress
+from typing import Self
+
 import click
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.config import Settings
-from service.units import Duration, HostPort, Size
+from service.units import Address, Duration, HostPort, Size
 
 __all__ = ["PorterSettings", "default_key"]
 
@@ -19,7 +22,8 @@ class PorterSettings(Settings):
 
     peer: tuple[HostPort, ...] = Field(
         (),
-        description="A buck to ask; can be repeated. One is enough: the others are learnt from it.",
+        description="A buck to ask; can be repeated. One is enough: the others are learnt from it. "
+        "[127.0.0.1:7411, unless an archive is named]",
     )
     archive: str = Field(
         "",
@@ -43,3 +47,25 @@ class PorterSettings(Settings):
         description="How long to wait for an answer before asking another buck. Too short, and healthy ones look dead.",
     )
     json_: bool = Field(False, alias="json", description="Write JSON, one object a line, instead of text for people.")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        far = [address for address in self.peer if not _is_here(address)]
+        if far and not self.insecure:
+            raise ValueError(f"{far[0]} is another host, and links are not encrypted: say --insecure if that is fine")
+        return self
+
+    @property
+    def peers(self) -> tuple[Address, ...]:
+        """Whom to ask: those named, or, where not even an archive is, the buck of this host."""
+        return self.peer or (() if self.archive else (Address("127.0.0.1", 7411),))
+
+
+def _is_here(address: Address) -> bool:
+    """Is it this host itself, so that nobody else can listen in?"""
+    if address.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False  # a name: who knows where it leads

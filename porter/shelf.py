@@ -92,10 +92,11 @@ class Shelf:
         """Was its packet put in?"""
         return Place(span.bucket, span.key, span.copy) in self.headers
 
-    def spans(self) -> Iterator[Span]:
-        """All runs of all packets that were put in."""
+    def spans(self, low: int = 0, high: int = 1 << 64) -> Iterator[Span]:
+        """All runs of all packets that were put in, but for packets with no event in low <= point < high."""
         for place, header in self.headers.items():
-            yield from spans_of(header, place.copy)
+            if header.point_min < high and low <= header.point_max:
+                yield from spans_of(header, place.copy)
 
     async def load(self, span: Span) -> Piece:
         """The rows of one run. QuarantinedError if its packet can't be had or read (any more)."""

@@ -13,7 +13,7 @@ An event's identity is (tailer, stream, offset). A stream's offsets count bytes,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -136,6 +136,11 @@ class Clash:
     end: int
 
 
+def everything(_host: bytes, _path: bytes) -> bool:
+    """The `Scope.admits` that admits all."""
+    return True
+
+
 class Scope(NamedTuple):
     """What a scan may leave out: a source may return more, never less. Times are seconds; 0 is open."""
 
@@ -143,6 +148,7 @@ class Scope(NamedTuple):
     end: int = 0
     hosts: Collection[bytes] = ()  # exact names; () is any
     paths: Collection[bytes] = ()
+    admits: Callable[[bytes, bytes], bool] = everything  # (host, path), where names are known by pattern only
 
 
 class Source(Protocol):

@@ -260,7 +260,9 @@ def bucks_of(count: int) -> list[FakeBuck]:
 
 def settings_of(bucks: Sequence[FakeBuck], **more: object) -> PorterSettings:
     """A porter's settings: it is told the first buck alone."""
-    return PorterSettings.model_validate({"peer": [bucks[0].address], "env": ENV, "patience": 0.5, **more})
+    return PorterSettings.model_validate(
+        {"peer": [bucks[0].address], "env": ENV, "patience": 0.5, "insecure": True, **more}
+    )
 
 
 @asynccontextmanager

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import trio.testing
+
 from porter.bucks import Bucks
 from porter.reader import Reader
 from porter.transfer import Copied, UnknownFileError, cat, choose, generations
 from protocol.packet import build
-
 from tests.porter.fleet import BUCKET, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of, sample_logs, stream_of
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
