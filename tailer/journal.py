@@ -18,7 +18,7 @@ but for cutting off what a crash left torn at its end.
 
 import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -28,31 +28,25 @@ from protocol.limits import PACKET_SIZE_MAX
 from protocol.packet import Header, Packet, build, read
 from protocol.ranges import Ranges
 from protocol.record import encode_record
-from protocol.seal import FIRST, Seal
+from protocol.seal import Seal
 from service.config import ConfigError
 from service.faults import faultpoint
 from service.log import get_log
-from service.machine import BusyError, Lock, Machine
+from service.machine import Machine
 from tailer.blocks import Draft
-from tailer.checkpoint import Checkpoint, MemberState, State, plain_notes
+from tailer.chain import Chain
+from tailer.checkpoint import Checkpoint, MemberState, State, StreamState, plain_notes
 from tailer.ledger import Entry, Ledger
 from tailer.replay import FIRST_NUMBER, Recovery, Replay, entry_of, replay_folder
+from tailer.room import Room
 from tailer.segment import Segment
 from tailer.segments import JournalError, JournalFull, Segments
 
 __all__ = ["Journal", "JournalError", "JournalFull"]
 
-SIZE_MAX = 4 << 30
-SIZE_MIN = 32 << 20  # four of the largest packets: below that it could wait for itself
-DISK_SHARE = 10  # at most one part in so many of the file system
-DISK_FREE_MIN = 16 << 20  # left to others on a disk that is nearly full
-PRESSED = 0.8  # above this part of the size, packets on two devices are given up early
-SHORT_NODES = 2
-ENTRIES_MAX = 262_144  # packets in the index: about 130 MB of memory; reached after weeks without any buck
 SYNC_EVERY_S = 1.0
 SYNC_RETRY_MAX_S = 60.0
 SYNC_BYTES = 8 << 20  # a sync is asked for early
-UNSYNCED_MAX = 32 << 20  # held in memory in case an fsync fails; then reading waits
 ROOM_POLL_S = 0.5  # others may free the disk without telling us
 
 log = get_log("tailer.journal")
@@ -70,25 +64,20 @@ class Journal:
         self.epoch = epoch
         self.width = 0
         self.crashes = 0
-        self.size_max = 0
         self.ledger = Ledger()
         self.recovered = Recovery()
         self.members: tuple[MemberState, ...] = ()
-        self.seals: dict[int, bytes] = {}  # by number: the head of the chain, and those too few bucks have
-        self.undelivered: set[int] = set()
-        self.lost: dict[int, int] = {}  # epochs ended by a crash, each with its last known number, until a seal says so
-        self.given_up: dict[int, Ranges] = {}  # numbers that can be had nowhere any more, until a seal says so
+        self.chain = Chain()
         self.state: Callable[[], Checkpoint] | None = None
         self.counters: Counter[str] = Counter()
         self._segments = Segments(machine, folder, self._head, self.counters)
+        self._room = Room(machine, self._segments, self.ledger, self.counters)
         self._next = FIRST_NUMBER
-        self._coverage: dict[bytes, Ranges] = {}
+        self.coverage: dict[bytes, Ranges] = {}  # stream -> offsets that packets hold, here or on bucks
         self._ends: dict[int, int] = {}
-        self._delivered: list[int] = []  # not yet noted
         self._syncing = trio.Lock()
         self._sync_soon = trio.Event()
         self._freed = trio.Event()
-        self._lock: Lock | None = None
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
@@ -107,10 +96,8 @@ class Journal:
         """Take the folder, read what is there (`recovered`), and begin a new segment. ConfigError, JournalError."""
         self = cls(machine, folder, env, key, host, epoch)
         try:
-            self._take_folder()
-            space = machine.disk.space(folder)
-            self.size_max = max(SIZE_MIN, min(size_max or SIZE_MAX, space.total // DISK_SHARE))
-            self._segments.size_max = self.size_max
+            self._segments.take()
+            self._room.measure(size_max)
             self._recover(replay_folder(machine.disk, folder, Replay(env, key.node)))
             self._segments.roll()
             await self.sync()
@@ -122,29 +109,14 @@ class Journal:
             raise
         return self
 
-    def _take_folder(self) -> None:
-        disk = self.machine.disk
-        try:
-            disk.mkdirs(self.folder)
-            self._lock = disk.lock(f"{self.folder}/lock")
-        except BusyError as error:
-            raise ConfigError(
-                f"{self.folder}: the journal is in use by another tailer; stop it, or give --journal another folder"
-            ) from error
-        except OSError as error:
-            raise ConfigError(f"{self.folder}: the journal can't be made: {error.strerror or error}") from error
-
     def _recover(self, replay: Replay) -> None:
-        self._refuse_foreign(replay)
+        replay.refuse_foreign(self.folder)
         self._segments.all = replay.segments
         for index in replay.stale():
             self._segments.drop(index)
         found = self.recovered = replay.finish(self.ledger)
-        head = max(replay.seals, default=0)
-        self.seals = {n: seal for n, seal in sorted(replay.seals.items()) if n == head or n in replay.undelivered}
-        self.undelivered = replay.undelivered & set(self.seals)
-        self.lost = dict(replay.lost)
-        self._coverage = {stream: ranges.copy() for stream, ranges in found.coverage.items()}
+        self.chain.restore(replay.seals, replay.undelivered, replay.lost)
+        self.coverage = {stream: ranges.copy() for stream, ranges in found.coverage.items()}
         self._ends = dict(found.ends)
         if replay.base is not None:
             self.width, self.members, self.crashes = replay.base.width, replay.base.members, replay.base.crashes
@@ -155,18 +127,10 @@ class Journal:
         found = self.recovered
         self.crashes += 1
         if found.epoch is not None:
-            self.lost[found.epoch] = found.ends.get(found.epoch, FIRST_NUMBER) - 1
+            self.chain.lost[found.epoch] = found.ends.get(found.epoch, FIRST_NUMBER) - 1
         holes = sum(ranges.count for ranges in found.holes.values())
         findings = {"skipped": found.skipped, "cut": found.cut, "missing": holes, "foreign": found.foreign}
         log.warning("the journal was not closed in order", folder=self.folder, stale=found.stale, **findings)
-
-    def _refuse_foreign(self, replay: Replay) -> None:
-        if replay.owners and (self.env, self.node) not in replay.owners:
-            env, node = replay.owners.most_common(1)[0][0]
-            raise ConfigError(
-                f"{self.folder}: the journal belongs to node {node.hex()} in env {env!r}, this is {self.node.hex()} in "
-                f"{self.env!r}; give back its key (--key) and --env, or give --journal another folder"
-            )
 
     async def close(self, clean: bool = True) -> None:
         """The last act of an orderly stop: nothing may be appended afterwards."""
@@ -181,8 +145,6 @@ class Journal:
     def release(self) -> None:
         """Give the folder back, as it is."""
         self._segments.close()
-        if self._lock is not None:
-            self._lock.close()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -194,78 +156,72 @@ class Journal:
             raise JournalFull(errno.ENOSPC, "the journal is full", self.folder)
         entry = entry_of(header, 0, 0, len(data))
         entry.opened = draft.opened_at
-
-        def moved(segment: Segment, offset: int) -> None:
-            self.ledger.move(entry, segment.index, offset)
-
         faultpoint("tailer.journal.append")
-        segment, entry.offset = self._segments.append(data, moved)
-        entry.segment = segment.index
+        self._append_packet(data, header, entry)
         self._next += 1
-        self.ledger.add(entry)
-        for stream, first, end, _, _ in header.runs:
-            self._coverage.setdefault(header.streams[stream].id, Ranges()).add(first, end)
         self.counters["packets"] += 1
         self.counters["bytes"] += len(data)
-        if self._segments.unsynced_size >= SYNC_BYTES:
-            self._sync_soon.set()
         faultpoint("tailer.journal.appended")
         return read(data, verify=False)
 
+    def _append_packet(self, data: bytes, header: Header, entry: Entry) -> None:
+        def moved(segment: Segment, offset: int) -> None:
+            self.ledger.move(entry, segment.index, offset)
+
+        segment, entry.offset = self._segments.append(data, moved)
+        entry.segment = segment.index
+        self.ledger.add(entry)
+        for stream, first, end, _, _ in header.runs:
+            self.coverage.setdefault(header.streams[stream].id, Ranges()).add(first, end)
+        if self._segments.unsynced_size >= SYNC_BYTES:
+            self._sync_soon.set()
+
     def _header(self, draft: Draft) -> Header:
         return Header(
-            env=self.env,
-            bucket=draft.bucket,
-            width=self.width,
-            tailer=self.node,
-            host=self.host,
-            epoch=self.epoch,
-            number=self._next,
-            kind=draft.kind,
-            count=draft.count,
-            point_min=draft.point_min,
-            point_max=draft.point_max,
-            late=draft.late,
-            streams=tuple(draft.streams),
-            runs=tuple(draft.runs),
-            content=draft.content,
-            formats=tuple(draft.formats),
-            shn=tuple(draft.shn),
-            app=tuple(draft.app),
-            sizes=tuple(draft.sizes),
-        )
+            self.env, draft.bucket, self.width, self.node, self.host, self.epoch, self._next, draft.kind, draft.count,
+            draft.point_min, draft.point_max, draft.late, tuple(draft.streams), tuple(draft.runs), draft.content,
+            tuple(draft.formats), tuple(draft.shn), tuple(draft.app), tuple(draft.sizes),
+        )  # fmt: skip
 
-    def add_seal(self, number: int, data: bytes) -> None:
-        """Keep a seal; sync before sending it. What it states counts as stated at once. JournalFull."""
-        self._write({"k": "seal", "seal": data})
-        self.seals = {n: seal for n, seal in self.seals.items() if n in self.undelivered}
-        self.seals[number] = data
-        self.undelivered.add(number)
-        for section in Seal.read(data).sections:
-            self.ledger.note_sealed(section.epoch, section.numbers | section.given_up)
-            self.given_up.pop(section.epoch, None)
-            if section.lost_after is not None:
-                self.lost.pop(section.epoch, None)
+    def adopt(self, packet: Packet, holders: Sequence[bytes]) -> None:
+        """Append a packet of an earlier epoch that bucks hold and this journal lost."""
+        data = bytes(packet.data)
+        entry = entry_of(packet.header, 0, 0, len(data))
+        entry.again = True
+        self._append_packet(data, packet.header, entry)
+        for node in holders:
+            self.ledger.note_stored(entry, node)
+        end = self._ends.get(entry.epoch, FIRST_NUMBER)
+        self._ends[entry.epoch] = self.recovered.ends[entry.epoch] = max(end, entry.number + 1)
+        self.counters["adopted"] += 1
+
+    def adopt_seal(self, seal: Seal) -> None:
+        """The chain's head, as bucks have it: this journal was behind."""
+        self._write({"k": "seal", "seal": seal.data})
+        self.chain.adopt(seal)
+
+    def cover(self, streams: Mapping[bytes, Ranges]) -> None:
+        """Bucks hold these offsets of streams."""
+        for stream, offsets in streams.items():
+            self.coverage[stream] = self.coverage.get(stream, Ranges()) | offsets
+
+    def present(self, epoch: int) -> Ranges:
+        """Numbers of an epoch that can be read here."""
+        return Ranges((n, n + 1) for e, n in self.ledger.entries if e == epoch)
 
     @property
-    def head(self) -> tuple[int, bytes]:
-        """The last seal of the chain: its number (-1: there is none) and its digest."""
-        if not self.seals:
-            return -1, FIRST
-        number = max(self.seals)
-        return number, Seal.read(self.seals[number]).digest
+    def last_streams(self) -> tuple[StreamState, ...]:
+        """The streams of the last checkpoint."""
+        return self.recovered.checkpoint.streams if self.recovered.checkpoint is not None else ()
 
-    def seal_delivered(self, number: int) -> None:
-        """Enough bucks have the seal on their devices."""
-        if number in self.undelivered:
-            self.undelivered.discard(number)
-            self._delivered.append(number)
-            if number != max(self.seals):
-                del self.seals[number]
+    def add_seal(self, seal: Seal) -> None:
+        """Keep a signed seal; sync before sending it. JournalFull."""
+        self._write({"k": "seal", "seal": seal.data})
+        self.chain.add(seal, self.ledger)
 
     def give_up(self, epoch: int, numbers: Ranges) -> None:
         """These packets can be had nowhere: the next seal says so."""
-        self.given_up[epoch] = self.given_up.get(epoch, Ranges()) | numbers
+        self.chain.give_up(epoch, numbers)
         self.ledger.note_gone(epoch, numbers)
 
     def set_width(self, width: int) -> None:
@@ -288,9 +244,10 @@ class Journal:
         agent = self.state() if self.state is not None else self.recovered.checkpoint or Checkpoint()
         if self.state is not None:
             wanted = {stream.id for stream in agent.streams}
-            self._coverage = {stream: ranges for stream, ranges in self._coverage.items() if stream in wanted}
-        live = self.ledger.epochs() | {*self.lost, *self.given_up, *self.recovered.holes, self.epoch}
-        for epoch in {*self._ends, *self.ledger.done} - live:
+            self.coverage = {stream: ranges for stream, ranges in self.coverage.items() if stream in wanted}
+        live = self.ledger.epochs() | {*self.chain.lost, *self.chain.given_up}
+        live |= {*self.recovered.holes, self.epoch}
+        for epoch in {*self._ends, *self.ledger.done, *self.ledger.sealed} - live:
             self._ends.pop(epoch, None)
             self.ledger.forget_epoch(epoch)
         return State(
@@ -304,13 +261,13 @@ class Journal:
             clean=clean,
             agent=agent,
             members=self.members,
-            seals=tuple(self.seals.values()),
-            undelivered=tuple(self.undelivered),
+            seals=tuple(self.chain.seals.values()),
+            undelivered=tuple(self.chain.undelivered),
             segments=tuple(index for index in self._segments.all if self.ledger.live[index]),
             epochs=self.ledger.snapshot(),
             ends=self._ends,
-            lost=self.lost,
-            coverage=self._coverage,
+            lost=self.chain.lost,
+            coverage=self.coverage,
         )
 
     # --- making durable ---------------------------------------------------------------------------------------------
@@ -328,12 +285,11 @@ class Journal:
         faultpoint("tailer.journal.synced")
 
     def _write_notes(self) -> None:
-        epochs, delivered = self.ledger.take_notes(), self._delivered
+        epochs, delivered = self.ledger.take_notes(), self.chain.take_delivered()
         if not epochs and not delivered:
             return
         try:
             self._write({"k": "notes", "epochs": plain_notes(epochs), "delivered": delivered})
-            self._delivered = []
         except OSError as error:
             # A full disk. The next checkpoint says all of it; until then a crash costs questions to bucks, no more.
             log.warning("notes could not be written", folder=self.folder, why=str(error))
@@ -363,13 +319,7 @@ class Journal:
 
     def room(self) -> int:
         """Bytes that may be appended now; 0 when the sources must wait."""
-        if self._segments.unsynced_size >= UNSYNCED_MAX or len(self.ledger.entries) >= ENTRIES_MAX:
-            return 0
-        try:
-            free = self.machine.disk.space(self.folder).free - DISK_FREE_MIN
-        except OSError:
-            free = self.size_max  # a disk that can't say: writing will
-        return max(0, min(self.size_max - self._segments.used, free))
+        return self._room.left()
 
     async def wait_for_room(self, size: int = PACKET_SIZE_MAX) -> None:
         """Returns when `size` bytes fit."""
@@ -382,23 +332,11 @@ class Journal:
     @property
     def pressed(self) -> bool:
         """Is it so full that packets should be finished now rather than at their window's end?"""
-        return self._segments.used > self.size_max * PRESSED / 2
+        return self._room.pressed
 
     def reclaim(self) -> None:
-        """Above 80 %: give up early what two bucks have on their devices, oldest segments first; counted as short."""
-        current = self._segments.current
-        if self.pressed and not self.ledger.live[current.index] and current.size > self._segments.segment_size // 2:
-            self._segments.roll()  # so that the one that is all done can go
-        excess = self._segments.used - int(self.size_max * PRESSED)
-        for index, segment in list(self._segments.all.items())[:-1]:
-            if excess <= 0:
-                return
-            entries = self.ledger.of_segment(index)
-            if all(entry.done or (entry.sealed and len(entry.synced) >= SHORT_NODES) for entry in entries):
-                excess -= segment.size
-                for entry in entries:
-                    self.counters["short"] += not entry.done
-                    self.ledger.note_done(entry)
+        """Make room where that is possible: room.py."""
+        self._room.reclaim()
 
     # --- reading back -----------------------------------------------------------------------------------------------
 

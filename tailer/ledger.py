@@ -96,7 +96,9 @@ class Ledger:
     def add(self, entry: Entry) -> None:
         self.entries[entry.slot] = entry
         self.unplaced[entry.slot] = entry
-        self.unsealed[entry.slot] = entry
+        entry.sealed = entry.number in self.sealed.get(entry.epoch, ())  # of a packet that was lost here and came back
+        if not entry.sealed:
+            self.unsealed[entry.slot] = entry
         self.live[entry.segment] += 1
 
     def move(self, entry: Entry, segment: int, offset: int) -> None:

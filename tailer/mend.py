@@ -126,11 +126,10 @@ class Mender:
         await self._deliver_seals()
 
     async def _seal(self, closing: bool) -> bool:
-        seal = self._next(closing)
-        data = seal.encode(self.key)
+        seal = self._next(closing).signed(self.key)
         faultpoint("tailer.mend.seal")
         try:
-            self.journal.add_seal(seal.number, data)
+            self.journal.add_seal(seal)
             await self.journal.sync()
         except JournalError as error:
             log.error("a seal could not be journaled", number=seal.number, why=str(error))
@@ -141,11 +140,11 @@ class Mender:
 
     def _next(self, closing: bool) -> Seal:
         journal = self.journal
-        number, previous = journal.head
+        number, previous = journal.chain.head
         now = self._time_ns()
         width = journal.width
         until = now // NS // width * width if width else now // NS
-        found = sections(journal.ledger, journal.lost, journal.given_up, until)
+        found = sections(journal.ledger, journal.chain.lost, journal.chain.given_up, until)
         return Seal(
             env=journal.env,
             width=width,
@@ -167,21 +166,21 @@ class Mender:
         async with trio.open_nursery() as nursery:
             for buck in self.members.linked():
                 nursery.start_soon(self._give_seals, buck)
-        for number in sorted(self.journal.undelivered):
+        for number in sorted(self.journal.chain.undelivered):
             holders = self._seal_holders.get(number, set())
-            old = number <= max(self.journal.seals) - SEALS_KEPT_MAX
+            old = number <= max(self.journal.chain.seals) - SEALS_KEPT_MAX
             if len(holders) >= min(A2_COPIES, self.sender.members_count) or (old and holders):
-                self.journal.seal_delivered(number)
+                self.journal.chain.delivered(number)
                 self._seal_holders.pop(number, None)
 
     async def _give_seals(self, buck: Buck) -> None:
-        for number in sorted(self.journal.undelivered):
+        for number in sorted(self.journal.chain.undelivered):
             holders = self._seal_holders.setdefault(number, set())
             if buck.node in holders or buck.asker is None:
                 continue
             faultpoint("tailer.mend.seal_put")
             try:
-                answer = await buck.asker.ask(SealPut(0, self.journal.seals[number]), SEAL_TIMEOUT_S)
+                answer = await buck.asker.ask(SealPut(0, self.journal.chain.seals[number]), SEAL_TIMEOUT_S)
             except ProtocolError as error:
                 log.warning("a seal was not taken", node=buck.node.hex(), number=number, why=str(error))
                 return
@@ -308,17 +307,17 @@ class Mender:
     def _left(self, level: str) -> int:
         """What is still to be waited for: packets and the closing seal."""
         packets = sum(1 for _ in self.journal.ledger.waiting()) if level == "A2" else self.sender.waiting
-        return packets + len(self.journal.undelivered)
+        return packets + len(self.journal.chain.undelivered)
 
     def _outcome(self, level: str) -> Outcome:
         waiting = self.sender.waiting
         if waiting:
             return Outcome(1, f"{waiting} packets are on too few bucks; they wait in {self.journal.folder}")
-        untold = [number for number in self.journal.undelivered if not self._seal_holders.get(number)]
+        untold = [number for number in self.journal.chain.undelivered if not self._seal_holders.get(number)]
         if untold:
             return Outcome(1, f"{len(untold)} seals reached no buck; they wait in {self.journal.folder}")
         short = sum(1 for _ in self.journal.ledger.waiting())
-        if level == "A2" and (short or self.journal.undelivered):
+        if level == "A2" and (short or self.journal.chain.undelivered):
             absent = self.members.nodes - {buck.node for buck in self.members.linked()}
             names = ", ".join(sorted(node.hex() for node in absent)) or "none"
             return Outcome(3, f"{short} packets have fewer copies than promised; members not reached: {names}")

@@ -18,6 +18,7 @@ from protocol.errors import FormatError, SealError
 from protocol.packet import Header
 from protocol.ranges import Ranges
 from protocol.seal import Seal
+from service.config import ConfigError
 from service.machine import Disk
 from tailer.checkpoint import Checkpoint, EpochNotes, State, notes_from_plain
 from tailer.ledger import Entry, Ledger, Slot
@@ -63,6 +64,15 @@ class Replay:
         self._coverage: dict[bytes, Ranges] = {}
         self._with_packets: set[int] = set()
         self._last_is_clean = False
+
+    def refuse_foreign(self, folder: str) -> None:
+        """ConfigError for a folder in which nothing is of this node and env."""
+        if self.owners and (self.env, self.tailer) not in self.owners:
+            env, node = self.owners.most_common(1)[0][0]
+            raise ConfigError(
+                f"{folder}: the journal belongs to node {node.hex()} in env {env!r}, this is {self.tailer.hex()} in "
+                f"{self.env!r}; give back its key (--key) and --env, or give --journal another folder"
+            )
 
     def stale(self) -> list[int]:
         """Segments that the base says were dropped; their packets are forgotten here."""

@@ -15,9 +15,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from service.config import ConfigError
 from service.faults import faultpoint
 from service.log import get_log
-from service.machine import Machine
+from service.machine import BusyError, Lock, Machine
 from tailer.segment import SEGMENT_SIZE, Segment
 
 SEGMENT_SIZE_MIN = 1 << 20
@@ -48,6 +49,7 @@ class Segments:
 
     def __init__(self, machine: Machine, folder: str, head: Callable[[int], bytes], counters: Counter[str]) -> None:
         self.disk = machine.disk
+        self._lock: Lock | None = None
         self.folder = folder
         self.size_max = 0
         self.all: dict[int, Segment] = {}  # by index, ascending; the last one is written
@@ -208,6 +210,21 @@ class Segments:
             return False
         return True
 
+    def take(self) -> None:
+        """Make the folder, and hold it against other processes. ConfigError if that can't be."""
+        try:
+            self.disk.mkdirs(self.folder)
+            self._lock = self.disk.lock(f"{self.folder}/lock")
+        except BusyError as error:
+            raise ConfigError(
+                f"{self.folder}: the journal is in use by another tailer; stop it, or give --journal another folder"
+            ) from error
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: the journal can't be made: {error.strerror or error}") from error
+
     def close(self) -> None:
+        """Close all, and give the folder back."""
         for segment in self.all.values():
             segment.close()
+        if self._lock is not None:
+            self._lock.close()

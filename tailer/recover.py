@@ -1,0 +1,308 @@
+"""After an unclean stop, or with a journal that is gone or behind: ask the bucks what they hold of this tailer.
+
+All members are asked, for at most a minute, for three things: the numbers they hold of each epoch, how far the streams
+are covered, and the seals. Then
+
+* the chain of seals goes on after the last seal that anybody has, so that it never forks;
+* packets that bucks hold and the journal lost (a damaged record, a torn tail, the whole folder) are fetched and
+  appended again under their old keys: from there on they are sealed, copied and finished like all others;
+* numbers that nobody holds are given up, but only if all members answered and none was unsure;
+* an epoch that a crash ended is sealed as lost after its last known number;
+* the agent gets each stream's coverage, journal and bucks together, and reads on at the first uncovered offset.
+
+A member that stays silent makes the answer a lower bound: more is read again than must be, and readers remove it by
+its identity. Nothing here decodes a line.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from protocol.errors import FormatError, ProtocolError
+from protocol.limits import COVERED_STREAMS_MAX
+from protocol.link import Asker
+from protocol.messages import Covered, Get, Intervals, List, Listing, PacketIs, Seals, SealsAre
+from protocol.packet import Packet, read
+from protocol.ranges import Ranges
+from protocol.seal import Seal
+from service.faults import faultpoint
+from service.log import get_log
+from tailer.journal import Journal, JournalError
+from tailer.members import Buck, Members
+from tailer.replay import FIRST_NUMBER
+
+PATIENCE_S = 60.0
+RETRY_S = 1.0
+ANSWER_S = 30.0
+LOOK_BACK = 288  # buckets searched for packets that the journal lost, newest first: a day of them
+LOOK_AHEAD = 3  # early lines may be ten minutes ahead
+NS = 1_000_000_000
+BOOT_SHIFT = 32  # an epoch's upper half counts the starts
+
+log = get_log("tailer.recover")
+
+
+@dataclass
+class Account:
+    """What the members said about this tailer."""
+
+    held: dict[bytes, dict[int, Ranges]] = field(default_factory=dict)  # node -> epoch -> numbers
+    streams: dict[bytes, Ranges] = field(default_factory=dict)
+    sealed: dict[int, Ranges] = field(default_factory=dict)
+    stated_lost: set[int] = field(default_factory=set)  # epochs that a seal calls lost after some number
+    head: Seal | None = None
+    answered: set[bytes] = field(default_factory=set)
+    unsure: bool = False
+
+    def epoch(self, epoch: int) -> Ranges:
+        """The numbers of an epoch that anybody holds."""
+        held = Ranges()
+        for epochs in self.held.values():
+            held |= epochs.get(epoch, Ranges())
+        return held
+
+    def epochs(self) -> set[int]:
+        return {epoch for epochs in self.held.values() for epoch in epochs} | set(self.sealed)
+
+    def take_intervals(self, node: bytes, answer: Intervals) -> None:
+        self.unsure |= answer.unsure
+        mine = self.held.setdefault(node, {})
+        for epoch, numbers in answer.epochs:
+            mine[epoch] = mine.get(epoch, Ranges()) | numbers
+        for stream, _, _, offsets in answer.streams:
+            self.streams[stream] = self.streams.get(stream, Ranges()) | offsets
+
+    def take_seal(self, seal: Seal) -> None:
+        if self.head is None or seal.number > self.head.number:
+            self.head = seal
+        for section in seal.sections:
+            known = self.sealed.get(section.epoch, Ranges())
+            self.sealed[section.epoch] = known | section.numbers | section.given_up
+            if section.lost_after is not None:
+                self.stated_lost.add(section.epoch)
+
+
+@dataclass
+class Recovered:
+    """What the agent needs to know. Without `needed` nobody was asked, and `coverage` is the journal's."""
+
+    needed: bool
+    coverage: dict[bytes, Ranges]
+    silent: frozenset[bytes] = frozenset()  # members that did not answer
+    unsure: bool = False
+    fetched: int = 0
+    given_up: int = 0
+
+
+def is_needed(journal: Journal) -> bool:
+    """Was the last stop unclean, or is the journal not that of the last start?"""
+    found = journal.recovered
+    boots = journal.epoch >> BOOT_SHIFT
+    if not found.found:
+        return boots > 1  # the key has started before, and left nothing here
+    return found.unsure or found.epoch is None or (found.epoch >> BOOT_SHIFT) + 1 != boots
+
+
+async def recover(journal: Journal, members: Members, patience_s: float = PATIENCE_S) -> Recovered:
+    """Once, before anything is read. JournalError if the journal can't be written."""
+    if not is_needed(journal):
+        return Recovered(False, journal.recovered.coverage)
+    streams = sorted({*journal.recovered.coverage, *(stream.id for stream in journal.last_streams)})
+    account = Account()
+    since = journal.chain.head[0] + 1
+
+    async def ask(node: bytes, asker: Asker) -> None:
+        await _ask_covered(account, node, asker, journal.node, streams, ())
+        await _ask_seals(account, asker, journal.node, since)
+
+    await _ask_all(members, patience_s, account, ask)
+    recovered = Recovered(True, journal.recovered.coverage, members.nodes - account.answered, account.unsure)
+    sure = members.heard and not recovered.silent and not account.unsure
+    _go_on_from(journal, account)
+    with trio.move_on_after(ANSWER_S):
+        recovered.fetched = await _fetch(journal, members, account)
+    recovered.given_up = _close_epochs(journal, account, sure)
+    journal.cover(account.streams)
+    recovered.coverage = journal.coverage
+    await journal.sync()
+    faultpoint("tailer.recover.done")
+    silent = ", ".join(sorted(node.hex() for node in recovered.silent))
+    log.info("the bucks were asked", fetched=recovered.fetched, given_up=recovered.given_up, silent=silent)
+    return recovered
+
+
+async def covered(
+    journal: Journal, members: Members, streams: Sequence[bytes], patience_s: float = PATIENCE_S
+) -> dict[bytes, Ranges]:
+    """How far bucks and journal cover these streams: for files that the journal knows nothing of any more."""
+    account = Account()
+
+    async def ask(node: bytes, asker: Asker) -> None:
+        await _ask_covered(account, node, asker, journal.node, streams, ())
+
+    await _ask_all(members, patience_s, account, ask)
+    journal.cover(account.streams)
+    return {stream: journal.coverage[stream] for stream in streams if stream in journal.coverage}
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+async def _ask_all(
+    members: Members, patience_s: float, account: Account, ask: Callable[[bytes, Asker], Awaitable[None]]
+) -> None:
+    """Ask each member, those learnt meanwhile too, until all have answered or patience ends."""
+    news = trio.Event()
+
+    async def until_answered(buck: Buck) -> None:
+        while buck.node not in account.answered:
+            try:
+                async with members.reach(buck) as asker:
+                    await ask(buck.node, asker)
+                account.answered.add(buck.node)
+            except (ProtocolError, OSError) as error:
+                log.debug("a member did not answer", node=buck.node.hex(), why=str(error))
+                await trio.sleep(RETRY_S)
+        news.set()
+
+    with trio.move_on_after(patience_s):
+        async with trio.open_nursery() as nursery:
+            begun: set[bytes] = set()
+            while not members.heard or members.nodes - account.answered:
+                for node in members.nodes - begun:
+                    begun.add(node)
+                    nursery.start_soon(until_answered, members.bucks[node])
+                with trio.move_on_after(RETRY_S):
+                    await news.wait()
+                news = trio.Event()
+            nursery.cancel_scope.cancel()
+
+
+async def _ask_covered(
+    account: Account, node: bytes, asker: Asker, tailer: bytes, streams: Sequence[bytes], heads: tuple[bytes, ...]
+) -> None:
+    for at in range(0, max(1, len(streams)), COVERED_STREAMS_MAX):
+        question = Covered(0, tailer, tuple(streams[at : at + COVERED_STREAMS_MAX]), heads)
+        answer = await asker.ask(question, ANSWER_S)
+        if not isinstance(answer, Intervals):
+            raise ProtocolError(f"no coverage: {answer}")
+        account.take_intervals(node, answer)
+
+
+async def _ask_seals(account: Account, asker: Asker, tailer: bytes, since: int) -> None:
+    async for part in asker.ask_many(Seals(0, tailer, since), ANSWER_S):
+        for data in part.seals if isinstance(part, SealsAre) else ():
+            try:
+                seal = Seal.read(data)
+            except FormatError as error:
+                log.error("a buck gave a seal that is none", why=str(error))
+                continue
+            if seal.tailer == tailer:
+                account.take_seal(seal)
+
+
+# --- drawing conclusions ------------------------------------------------------------------------------------------
+
+
+def _go_on_from(journal: Journal, account: Account) -> None:
+    """The chain goes on after the last seal that anybody has; what those seals state is sealed."""
+    if account.head is not None and account.head.number > journal.chain.head[0]:
+        journal.adopt_seal(account.head)
+    for epoch in _lost_epochs(journal, account) & set(account.sealed):
+        if account.epoch(epoch) - account.sealed[epoch] or epoch in journal.recovered.ends:
+            journal.ledger.note_sealed(epoch, account.sealed[epoch])
+    for epoch in account.stated_lost:
+        journal.chain.lost.pop(epoch, None)
+
+
+def _lost_epochs(journal: Journal, account: Account) -> set[int]:
+    """Epochs that are not over and done with: those the journal still knows, and starts it has never heard of."""
+    known = set(journal.recovered.ends)
+    last = max((epoch >> BOOT_SHIFT for epoch in known), default=-1)
+    newer = {epoch for epoch in account.epochs() if epoch >> BOOT_SHIFT > last}
+    return (known | newer) - {journal.epoch}
+
+
+def _missing(journal: Journal, account: Account, epoch: int) -> Ranges:
+    """Numbers of an epoch that should be somewhere and are neither here nor done."""
+    known = journal.recovered.holes.get(epoch, Ranges()).copy()
+    end = journal.recovered.ends.get(epoch, FIRST_NUMBER)
+    held, sealed = account.epoch(epoch), account.sealed.get(epoch, Ranges())
+    last = max([end - 1, *(ranges.last for ranges in (held, sealed) if ranges)])
+    known.add(end, last + 1)
+    if epoch not in journal.recovered.ends:
+        known -= sealed  # a start that this journal never knew: what was sealed then is on its way or done
+    return known - journal.ledger.done.get(epoch, Ranges()) - journal.present(epoch)
+
+
+async def _fetch(journal: Journal, members: Members, account: Account) -> int:
+    """Get what bucks hold and the journal lost, newest buckets first."""
+    epochs = _lost_epochs(journal, account)
+    wanted = {epoch: _missing(journal, account, epoch) & account.epoch(epoch) for epoch in epochs}
+    wanted = {epoch: numbers for epoch, numbers in wanted.items() if numbers}
+    fetched = 0
+    newest = (members.machine.time_ns() + members.offset_ns) // NS // journal.width + LOOK_AHEAD
+    for index in range(newest, newest - LOOK_BACK, -1):
+        for node in sorted(account.held):
+            if any(wanted.values()) and index >= 0:
+                fetched += await _fetch_bucket(journal, members, account, node, index * journal.width, wanted)
+    return fetched
+
+
+async def _fetch_bucket(
+    journal: Journal, members: Members, account: Account, node: bytes, bucket: int, wanted: dict[int, Ranges]
+) -> int:
+    """From one buck, one bucket."""
+    count = 0
+    try:
+        async with members.reach(members.bucks[node]) as asker:
+            async for packet in _packets(asker, journal.node, bucket, wanted):
+                epoch, number = packet.header.epoch, packet.header.number
+                if number in wanted.get(epoch, ()):
+                    holders = [one for one, held in account.held.items() if number in held.get(epoch, ())]
+                    journal.adopt(packet, holders)
+                    wanted[epoch].discard(number, number + 1)
+                    count += 1
+    except JournalError:
+        raise
+    except (ProtocolError, FormatError, OSError) as error:
+        log.warning("packets could not be fetched", node=node.hex(), bucket=bucket, why=str(error))
+    return count
+
+
+async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, Ranges]) -> AsyncIterator[Packet]:
+    listing = await asker.ask(List(0, bucket), ANSWER_S)
+    entries = listing.entries if isinstance(listing, Listing) else ()
+    keys = tuple(
+        (tailer, epoch, numbers & wanted[epoch])
+        for owner, epoch, numbers in entries
+        if owner == tailer and epoch in wanted and numbers & wanted[epoch]
+    )
+    if keys:
+        async for part in asker.ask_many(Get(0, bucket, keys), ANSWER_S):
+            if isinstance(part, PacketIs):
+                packet = read(bytes(part.packet))
+                if packet.header.tailer == tailer:
+                    yield packet
+
+
+def _close_epochs(journal: Journal, account: Account, sure: bool) -> int:
+    """Say what is lost of each epoch that ended without a goodbye. Returns how many numbers were given up."""
+    given_up = 0
+    closed = account.head is not None and account.head.closing
+    newest = max(account.epochs(), default=-1)
+    for epoch in sorted(_lost_epochs(journal, account)):
+        missing = _missing(journal, account, epoch) - account.epoch(epoch)
+        held, sealed = account.epoch(epoch), account.sealed.get(epoch, Ranges())
+        last = max([journal.recovered.ends.get(epoch, FIRST_NUMBER) - 1, *(r.last for r in (held, sealed) if r)])
+        is_new = epoch not in journal.recovered.ends
+        finished = epoch in account.stated_lost or (not held - sealed and (closed or epoch != newest))
+        if epoch in journal.chain.lost or (is_new and not finished):
+            journal.chain.lost[epoch] = last
+        if sure:
+            journal.recovered.holes.pop(epoch, None)
+            if missing:
+                journal.give_up(epoch, missing)
+                given_up += missing.count
+    return given_up
