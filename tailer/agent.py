@@ -1,0 +1,277 @@
+"""The tailer, wired.
+
+    files --> Watching/Reader --> Blocks --> Journal --> Sender --> bucks
+              (which, what)      (columns)   (number,      |          |
+                                              disk)      Members    Mender: seals, third copies, receipts
+
+It learns the width of buckets from its first buck, and reads nothing before. What bucks hold already after an unclean stop
+is asked first. Then one task reads; each draft gets its number and its place in the journal before anything else is done
+with it, and the sender takes it from there. When the journal is full, or bucks take packets more slowly than files give
+them, reading waits.
+
+`--once` reads everything to its end and waits for the promised level; otherwise the tailer runs until it is told to stop:
+then open builders are closed, journaled, and the last checkpoint says that it was a clean stop. Nothing of this is needed
+for safety: after SIGKILL the journal knows what was read, and the rest is read again.
+"""
+
+import pathlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from protocol.identity import NodeKey, epoch
+from protocol.limits import HEADER_MAX
+from protocol.packet import Packet
+from protocol.ranges import Ranges
+from service.config import ConfigError
+from service.keys import load_key
+from service.log import get_log
+from service.machine import Machine
+from service.run import DONE, NOT_DONE
+from tailer.blocks import Blocks, Draft
+from tailer.checkpoint import Checkpoint
+from tailer.inputs.files import Glob, Scanner
+from tailer.inputs.known import Known
+from tailer.inputs.naming import Naming
+from tailer.inputs.reader import Reader
+from tailer.inputs.watching import Watching
+from tailer.journal import Journal, JournalFull
+from tailer.members import Members
+from tailer.mend import Mender, Outcome
+from tailer.recover import recover
+from tailer.send import Sender
+from tailer.settings import Kinds, TailerSettings
+
+# Bucks are looked at so often while reading waits for them.
+CROWDED_POLL_S = 0.2
+# Counters are said in the log so often, where they changed.
+REPORT_EVERY_S, ONCE_REPORT_EVERY_S = 300.0, 5.0
+# All bucks are asked for at most so long what they hold.
+RECOVER_S = 60.0
+# A stop waits for so long until what was read is in the journal.
+STOP_FLUSH_S = 4.0
+
+log = get_log("tailer.agent")
+
+
+async def run_tailer(machine: Machine, settings: TailerSettings, stop: trio.Event) -> int:
+    """Run until told to stop (or, with `--once`, until done). The exit code."""
+    folder = bytes(pathlib.Path.cwd())
+    parts = Parts(settings.globs(folder), settings.excluded(folder), settings.kind_of(folder))
+    if not settings.to:
+        raise ConfigError("no buck to send to was given: --to HOST:PORT")
+    found = await load_key(machine, settings.key_path)
+    key = NodeKey.from_seed(found.seed)
+    host = (settings.host or machine.host).encode()
+    log.info("a tailer starts", node=key.node.hex(), key=settings.key_path, fresh=found.fresh, moved=found.moved)
+    journal = await Journal.open(
+        machine,
+        settings.journal,
+        env=settings.env,
+        key=key,
+        host=host,
+        epoch=epoch(found.boots, machine.entropy(4)),
+        size_max=settings.journal_size,
+    )
+    try:
+        return await Agent(machine, settings, parts, key, host, journal).run(stop)
+    finally:
+        journal.release()
+
+
+@dataclass
+class Parts:
+    """What the settings say of files, in the form that is used."""
+
+    globs: list[Glob]
+    excluded: list[Glob]
+    kinds: Kinds
+
+
+class Agent:
+    """One run of a tailer over an open journal."""
+
+    def __init__(
+        self, machine: Machine, settings: TailerSettings, parts: Parts, key: NodeKey, host: bytes, journal: Journal
+    ) -> None:
+        self.machine = machine
+        self.settings = settings
+        self.journal = journal
+        self.members = Members(machine, key, settings.env, host, settings.to, journal)
+        self.sender = Sender(machine, journal, self.members)
+        self.mender = Mender(machine, key, journal, self.members, self.sender, self._flush)
+        self._parts = parts
+        self._host = host
+        self._inputs: Inputs | None = None
+        self._drafts: deque[Draft] = deque()  # closed, and not in the journal yet
+        self._shipping = trio.Lock()
+
+    async def run(self, stop: trio.Event) -> int:
+        """The exit code."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.members.run)
+            nursery.start_soon(self.journal.run)
+            code = await self._run(stop, nursery)
+            nursery.cancel_scope.cancel()
+        return code
+
+    async def _run(self, stop: trio.Event, nursery: trio.Nursery) -> int:
+        once = self.settings.once
+        if not await unless(stop, self._prepare):
+            return NOT_DONE if once else DONE
+        if self._inputs is None:
+            return NOT_DONE
+        nursery.start_soon(self.sender.run)
+        nursery.start_soon(self.mender.run)
+        nursery.start_soon(self._report, self._inputs)
+        try:
+            return await (self._once(self._inputs, stop) if once else self._follow(self._inputs, stop))
+        finally:
+            self._inputs.watching.close()
+
+    # --- beginning --------------------------------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        """The width, and what bucks have already; then the inputs can be made. Without a buck, `--once` gives up."""
+        patience = self.settings.patience if self.settings.once else float("inf")
+        with trio.move_on_after(patience):
+            await self.members.wait_width()
+        if not self.journal.width:
+            names = ", ".join(str(address) for address in self.settings.to)
+            log.error("no buck answered: nothing was read; start one, or correct --to", to=names)
+            return
+        recovered = await recover(self.journal, self.members, min(patience, RECOVER_S))
+        self._inputs = self._make_inputs(recovered.coverage)
+        self.journal.state = self._checkpoint
+
+    def _make_inputs(self, coverage: dict[bytes, Ranges]) -> "Inputs":
+        settings, machine, parts = self.settings, self.machine, self._parts
+        checkpoint = self.journal.recovered.checkpoint or Checkpoint()
+        naming = Naming(
+            parts.kinds,
+            begin=settings.begin,
+            now_ns=machine.time_ns(),
+            patient=not settings.once,
+            states=checkpoint.streams,
+            coverage=coverage,
+        )
+        blocks = Blocks(self.journal.width, self._host, gather=settings.once or settings.backfill)
+        known = Known(machine.disk, naming, settings.rotate_wait)
+        reader = Reader(machine, known, blocks, self._ship, open_files=settings.open_files)
+        watching = Watching(machine, Scanner(machine.disk, parts.globs, parts.excluded), known, reader)
+        return Inputs(blocks, known, reader, watching)
+
+    def _checkpoint(self) -> Checkpoint:
+        assert self._inputs is not None
+        return Checkpoint(self._inputs.known.states(), self.machine.boot_id)
+
+    # --- working ----------------------------------------------------------------------------------------------------
+
+    async def _ship(self, drafts: list[Draft]) -> None:
+        """Number drafts, write them down, and hand them to the sender. Waits while the journal or the bucks are full."""
+        self._drafts.extend(drafts)
+        if self._inputs is not None:
+            self._inputs.blocks.live = self.members.live_wanted
+        async with self._shipping:
+            while self._drafts:
+                packet = await self._append(self._drafts[0])
+                self._drafts.popleft()
+                await self.sender.deliver(packet)
+        while self.sender.crowded:
+            with trio.move_on_after(CROWDED_POLL_S):
+                await self.sender.placed.wait()
+
+    async def _append(self, draft: Draft) -> Packet:
+        while True:
+            try:
+                return self.journal.append(draft)
+            except JournalFull as error:
+                log.warning("the journal has no room; reading waits", why=str(error))
+                await self.journal.wait_for_room(len(draft.body) + HEADER_MAX)
+
+    async def _flush(self) -> None:
+        if self._inputs is not None:
+            await self._ship(self._inputs.blocks.flush())
+
+    async def _follow(self, inputs: "Inputs", stop: trio.Event) -> int:
+        await unless(stop, inputs.watching.run)
+        await self._leave(inputs)
+        return DONE
+
+    async def _once(self, inputs: "Inputs", stop: trio.Event) -> int:
+        outcome: list[Outcome] = []
+
+        async def work() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._give_up, inputs, nursery.cancel_scope)
+                await inputs.watching.once()
+                nursery.cancel_scope.cancel()
+            outcome.append(await self.mender.finish(self.settings.level, self.settings.patience))
+
+        if not await unless(stop, work):
+            await self._leave(inputs)
+            return NOT_DONE
+        await self.journal.close()
+        unread = inputs.known.waiting()
+        if unread:
+            log.error("files could not be read", count=len(unread), first=unread[0].where)
+        if outcome[0].code:
+            log.error("not everything is done", why=outcome[0].text)
+        return NOT_DONE if unread else outcome[0].code
+
+    async def _give_up(self, inputs: "Inputs", reading: trio.CancelScope) -> None:
+        """End reading when nothing has moved for as long as `--patience`: the journal is full and no buck takes any."""
+        before, moved_at = -1, self.machine.now()
+        while self.machine.now() < moved_at + self.settings.patience:
+            await trio.sleep(CROWDED_POLL_S)
+            now = inputs.reader.bytes_read + self.sender.counters["acked"]
+            if now != before:
+                before, moved_at = now, self.machine.now()
+        reading.cancel()
+
+    async def _leave(self, inputs: "Inputs") -> None:
+        """A stop in order. What can't be journaled now is read again by the next start."""
+        with trio.move_on_after(STOP_FLUSH_S):
+            await inputs.reader.stop()
+        outcome = await self.mender.finish(None)
+        await self.journal.close()
+        log.info("a tailer stops", why=outcome.text, **inputs.known.counts)
+
+    async def _report(self, inputs: "Inputs") -> None:
+        """Say now and then what was done, if anything was."""
+        before: dict[str, int] = {}
+        while True:
+            await trio.sleep(ONCE_REPORT_EVERY_S if self.settings.once else REPORT_EVERY_S)
+            done = {"read": inputs.reader.bytes_read, "packets": self.journal.counters["packets"]}
+            done |= {"waiting": self.sender.waiting, **inputs.known.counts}
+            if done != before:
+                log.info("so far", **done)
+                before = done
+
+
+@dataclass
+class Inputs:
+    """What reads files."""
+
+    blocks: Blocks
+    known: Known
+    reader: Reader
+    watching: Watching
+
+
+async def unless(stop: trio.Event, work: Callable[[], Awaitable[None]]) -> bool:
+    """Do the work, but not beyond `stop`; was it done?"""
+    done = False
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end)
+        await work()
+        done = True
+        nursery.cancel_scope.cancel()
+    return done
