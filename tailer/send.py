@@ -164,6 +164,12 @@ class Sender:
         """Packets not yet at A1."""
         return len(self.journal.ledger.unplaced)
 
+    @property
+    def crowded(self) -> bool:
+        """Do bucks take packets more slowly than they come? Then files wait, rather than fill the journal. Packets that
+        no buck at all can be given don't count: they wait in the journal."""
+        return len(self._queue) + len(self._flying) > 2 * WINDOW_PACKETS and bool(self.members.live())
+
     # --- copies -----------------------------------------------------------------------------------------------------
 
     async def spread(self, entry: Entry, packet: Packet, copies: int, *, again: bool) -> None:
