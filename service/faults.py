@@ -53,6 +53,7 @@ NAMES: frozenset[str] = frozenset(
         "tailer.mend.seal",
         "tailer.mend.seal_put",
         "tailer.mend.sealed",
+        "tailer.recover.done",
         "tailer.segment.before_write",
         "tailer.segment.written",
         "tailer.send.answered",
