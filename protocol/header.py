@@ -90,7 +90,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All that a packet says about itself. Points and numbers are u64, `bucket` and `width` seconds."""
+    """All that a packet says about itself. Numbers are u64, points at most POINT_MAX, bucket and width seconds."""
 
     env: str
     bucket: int
@@ -249,7 +249,7 @@ def _check_envelope(header: Header) -> None:
         raise PacketError(f"no bucket of {width} s begins at {bucket}")
     if len(header.tailer) != NODE_SIZE or len(header.content) != DIGEST_SIZE:
         raise PacketError("tailer or content of the wrong length")
-    if not (0 <= header.epoch <= U64 and 0 <= header.number <= U64 and 0 <= low <= high <= U64):
+    if not (0 <= header.epoch <= U64 and 0 <= header.number <= U64 and 0 <= low <= high <= limits.POINT_MAX):
         raise PacketError("epoch, number or points out of bounds")
     if not 0 <= header.count <= limits.PACKET_EVENTS_MAX:
         raise PacketError(f"{header.count} events: at most {limits.PACKET_EVENTS_MAX}")
@@ -272,7 +272,7 @@ def _check_runs(header: Header) -> None:
     events = raw = 0
     streams = len(header.streams)
     for stream, first, end, count, start in header.runs:
-        if not (0 <= stream < streams and 0 <= first <= end <= U64 and 0 <= start <= U64):
+        if not (0 <= stream < streams and 0 <= first <= end <= U64 and 0 <= start <= limits.POINT_MAX):
             raise PacketError("a run out of bounds")
         if not 0 <= count <= end - first:  # an event has at least its line end, or is one message
             raise PacketError("a run with more events than bytes")

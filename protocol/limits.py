@@ -14,6 +14,7 @@ SEAL_VERSION: Final = 1  # first member of a seal
 POINT_HZ: Final = (
     100_000_000  # points are units of 10 ns: fits a signed 64-bit integer for thousands of years, ns wouldn't past 2262
 )
+POINT_MAX: Final = (1 << 63) - 1  # the year 4892: differences of points, and archives, are signed 64-bit integers
 LINE_MAX: Final = 65_000  # a line with its metadata must fit 65,535 bytes as Event v1 (u16 lengths)
 WIDTH_S: Final = 300  # default bucket width: five minutes are ~1 GiB on a busy buck, and a search's smallest step
 WIDTH_MAX_S: Final = 86_400  # a bucket never spans days: folders and archive objects are named by date
