@@ -118,9 +118,18 @@ class Cluster:
     """Bucks in folders below `root`, all on loopback, each joined to the first that lives."""
 
     def __init__(
-        self, root: Path, count: int = 3, *, env_name: str = "prod", disks: int = 1, width: str = "300s"
+        self,
+        root: Path,
+        count: int = 3,
+        *,
+        env_name: str = "prod",
+        disks: int = 1,
+        width: str = "300s",
+        logs: str = ".",
     ) -> None:
         self.root, self.env_name, self.disks, self.width = root, env_name, disks, width
+        self.logs = root / logs
+        self.logs.mkdir(parents=True, exist_ok=True)
         self.bucks: list[Buck | None] = [None] * count
         self.processes: list[Process] = []
         self.fixed: dict[int, tuple[str, str]] = {}
@@ -148,7 +157,7 @@ class Cluster:
             arguments += ["--disk", str(disk)]
         for other in self.addresses()[:1]:
             arguments += ["--join", other]
-        buck = Buck(f"buck{i}", arguments, self.root / f"buck{i}.log", env)
+        buck = Buck(f"buck{i}", arguments, self.logs / f"buck{i}.log", env)
         self.fixed[i] = buck.address, buck.http
         self.bucks[i] = buck
         self.processes.append(buck)
@@ -166,7 +175,7 @@ class Cluster:
         base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name]
         for address in self.addresses():
             base += ["--to", address]
-        process = Process(name, [*base, *arguments], self.root / f"{name}.log", env)
+        process = Process(name, [*base, *arguments], self.logs / f"{name}.log", env)
         self.processes.append(process)
         return process
 
