@@ -168,8 +168,8 @@ class Builder:
     def burst(self, stream: Stream, data: bytes, p: int, stop: int, low: int, high: int) -> int:
         """Lines like the one before, as many as follow: the loop of `encode` without the tests that they pass.
 
-        It stops before the first line that has no time in the same format, or needs another packet, a new name, turns the
-        year or month of times without a year, or ends a PERIOD. Returns where that line begins."""
+        It stops before the first line that has no time in the same format, or needs another packet or a new name, or
+        turns the month of times without a year, or ends a PERIOD. Returns where that line begins."""
         known = self._last_known
         if known is None or stream.current is not known or stream.part or self.late:
             return p

@@ -10,6 +10,7 @@ All integers are big-endian; `current` is 255 for none. Bounded by FORMATS_MAX f
 import struct
 from typing import NamedTuple, Self
 
+from protocol.columns import POINT_MAX
 from protocol.errors import ColumnsError
 from protocol.formats import YEAR_MAX, YEAR_MIN, Format, zone_offset
 from protocol.limits import FORMATS_MAX
@@ -79,6 +80,7 @@ class Learned(NamedTuple):
         year_ok = (self.year == 0 and self.month == 0) or (YEAR_MIN <= self.year <= YEAR_MAX and 1 <= self.month <= 12)
         return (
             year_ok
+            and max(self.hint, self.point) <= POINT_MAX
             and self.lines < PERIOD
             and self.budget <= SEARCHES
             and self.current < len(self.formats) <= FORMATS_MAX

@@ -1,0 +1,548 @@
+"""The kernel's way in: what each line becomes, held for both kernels, and both kernels equal on everything there is."""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import kernel as chosen
+from protocol.columns import APP, CRLF, HOST, OPEN, PART, PID, TIME
+from protocol.errors import ColumnsError
+from protocol.formats import BSD, CTIME, EPOCH, ISO, SLASH
+from protocol.learned import Learned
+from protocol.limits import LINE_MAX, PACKET_EVENTS_MAX, PACKET_RUNS_MAX, PACKET_STREAMS_MAX
+from tests.protocol.gathering import (
+    ALWAYS,
+    ARRIVAL,
+    HINT,
+    SECOND,
+    Event,
+    Gatherer,
+    Twin,
+    cut,
+    events,
+    gather,
+    mutated,
+    nasty,
+)
+
+try:
+    from protocol import _kernel as compiled
+except ImportError:
+    compiled = None  # type: ignore[assignment]  # no compiler here: the twin alone is tested
+
+KERNELS = [pytest.param(Twin, id="twin")] + ([pytest.param(compiled, id="compiled")] if compiled else [])
+kernels = pytest.mark.parametrize("kernel", KERNELS)
+both = pytest.mark.skipif(compiled is None, reason="the compiled kernel is absent")
+seeds = st.integers(0, 2**32)
+NOON = 1_699_963_200 * SECOND  # 2023-11-14 12:00:00
+
+
+def read(kernel: Any, data: bytes, hint: int = HINT) -> list[Event]:
+    """The events of one stream; the bytes must come back."""
+    found = events(gather(kernel, [data], hint)[0]).get(0, [])
+    assert b"".join(event.raw for event in found) == data
+    return found
+
+
+# ---------------------------------------------------------------- values
+
+TIMES = [
+    ("2023-11-14T12:00:01.123456+0100 x", NOON - 3599 * SECOND + 12_345_600),
+    ("2023-11-14T12:00:01.123456789Z x", NOON + SECOND + 12_345_678),
+    ("2023-11-14 12:00:01,123 x", NOON + SECOND + 12_300_000),
+    ("2023-11-14 12:00:01Zulu", NOON + SECOND),
+    ("2023-11-14T12:00:01-03:30 x", NOON + 12_601 * SECOND),
+    ("Nov 14 12:00:01 host app[12]: x", NOON + SECOND),
+    ("Nov  9 12:00:01 host app[12]: x", NOON - 5 * 86400 * SECOND + SECOND),
+    ("Nov 09 12:00:01 host app[12]: x", NOON - 5 * 86400 * SECOND + SECOND),
+    ("<13>Nov 14 12:00:01 host app: x", NOON + SECOND),
+    ("<165>1 2023-11-14T12:00:01.003Z host app 12 ID - x", NOON + SECOND + 300_000),
+    ('1.2.3.4 - - [14/Nov/2023:12:00:01 +0000] "GET / HTTP/1.1"', NOON + SECOND),
+    ("1699963201.5 x", NOON + SECOND + 50_000_000),
+    ("1699963201123 x", NOON + SECOND + 12_300_000),
+    ('{"a":1,"ts":1699963201.25}', NOON + SECOND + 25_000_000),
+    ('{"level":"info","time":"2023-11-14T12:00:01Z"}', NOON + SECOND),
+    ("2023/11/14 12:00:01 [error] 12#12: x", NOON + SECOND),
+    ("[Tue Nov 14 12:00:01.123456 2023] [core:error] x", NOON + SECOND + 12_345_600),
+    ("Tue Nov 14 12:00:01.123 [conn1] x", NOON + SECOND + 12_300_000),
+    ("231114 120001 143 INFO x", NOON + SECOND),
+    ("11-14 12:00:01.123  1702  2395 D x", NOON + SECOND + 12_300_000),
+    ("[task 2023-11-14T12:00:01.123Z] x", NOON + SECOND + 12_300_000),
+]
+NO_TIMES = [
+    "2023-02-29 12:00:01 no leap year",
+    "2023-02-30 12:00:01 never",
+    "2016-12-31T23:59:60Z leap second",
+    "2023-11-14 24:00:01",
+    "1970-12-31 23:59:59 before all times",
+    "2262-01-01 00:00:00 after all times",
+    "1971-01-01T00:00:00+01:00 this was 1970",
+    "0000-01-01 00:00:00",
+    "2023-11-14_12:00:01",
+    "2023-11-14 12:00:01.1234567890123456789 too fine",
+    "[Wed Nov 14 12:00:01 2023] a Tuesday",
+    "3000000000 is no time",
+    "0999999999.5 x",
+    "16999632011 x",
+    "11-14 12:00:01 without a fraction",
+    "<192>Nov 14 12:00:01 host app: x",
+    "<013>Nov 14 12:00:01 host app: x",
+    "nov 14 12:00:01 host app: x",
+]
+
+
+@kernels
+@pytest.mark.parametrize(("line", "point"), TIMES)
+def test_a_time_is_read_and_rendered(kernel: Any, line: str, point: int) -> None:
+    (event,) = read(kernel, line.encode() + b"\n")
+    assert event.flags & TIME
+    assert event.point == point
+
+
+@kernels
+@pytest.mark.parametrize("line", NO_TIMES)
+def test_what_is_no_time_stays_in_its_line(kernel: Any, line: str) -> None:
+    (event,) = read(kernel, line.encode() + b"\n")
+    assert event == Event(0, line.encode() + b"\n", ARRIVAL, 0)
+
+
+@kernels
+def test_a_weekday_chooses_the_year(kernel: Any) -> None:
+    (event,) = read(kernel, b"Tue Nov 15 12:00:01.123 [conn1] x\n")
+    assert event.point // SECOND == 1_668_513_601, "the last Tuesday, November 15, was that of 2022"
+
+
+@kernels
+@pytest.mark.parametrize(
+    ("line", "flags", "left"),
+    [
+        ("Nov 14 12:00:01 host app[12]: x", TIME | HOST | APP | PID, "x"),
+        ("Nov 14 12:00:01 host app[012]: x", TIME | HOST, "app[012]: x"),
+        ("Nov 14 12:00:01 host app[1234567890]: x", TIME | HOST, "app[1234567890]: x"),
+        ("Nov 14 12:00:01 host app: ", TIME | HOST | APP, ""),
+        ("Nov 14 12:00:01 host app:", TIME | HOST, "app:"),
+        ("Nov 14 12:00:01 h\u00f6st app: x", TIME, " h\u00f6st app: x"),
+        ("2023-11-14T12:00:01Z host app[1]: x", TIME | HOST | APP | PID, "x"),
+        ("2023-11-14T12:00:01Z host app x", TIME, " host app x"),
+        ("2023-11-14T12:00:01Z (host app: x", TIME, " (host app: x"),
+        ("2023-11-14 12:00:01 host app: x", TIME, " host app: x"),
+        ("<1>1 2023-11-14T12:00:01Z host app - x", TIME | HOST | APP, "x"),
+        ("2023-11-14T12:00:01.123456789Z host app: x", TIME, "9Z host app: x"),
+    ],
+)
+def test_host_app_and_pid_are_taken_only_if_they_come_back(kernel: Any, line: str, flags: int, left: str) -> None:
+    packets, _ = gather(kernel, [line.encode() + b"\n"])
+    rows = packets[0].rows(Twin)
+    assert rows.flags[0] == flags
+    assert rows.lines == left.encode() + b"\n"
+    assert rows.render() == line.encode() + b"\n"
+
+
+@kernels
+def test_line_ends_are_kept(kernel: Any) -> None:
+    found = read(kernel, b"a\r\n\n\r\r\n\r\nlast")
+    assert [(event.raw, event.flags) for event in found] == [
+        (b"a\r\n", CRLF),
+        (b"\n", 0),
+        (b"\r\r\n", CRLF),
+        (b"\r\n", CRLF),
+        (b"last", OPEN),
+    ]
+
+
+@kernels
+@pytest.mark.parametrize("size", [LINE_MAX - 1, LINE_MAX, LINE_MAX + 1, 2 * LINE_MAX, 2 * LINE_MAX + 1, 1_000_000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_long_line_becomes_fragments(kernel: Any, size: int, end: bytes) -> None:
+    line = (b"2023-11-14 12:00:01 " + b"x2023-11-14 13:00:00 " * 50_000)[:size] + end
+    found = read(kernel, line + b"2023-11-14 12:00:02 next\n" if end else line)
+    parts = [event for event in found if event.offset < len(line)]
+    assert [bool(event.flags & PART) for event in parts[:-1]] == [True] * (len(parts) - 1)
+    assert all(len(event.raw) == LINE_MAX for event in parts[:-1])
+    assert {event.point for event in parts} == {NOON + SECOND}, "fragments have the time of their line"
+    assert [bool(event.flags & TIME) for event in parts] == [True] + [False] * (len(parts) - 1)
+    if end:
+        assert found[-1].point == NOON + 2 * SECOND
+
+
+@kernels
+def test_what_goes_on_after_an_open_line_has_no_time_of_its_own(kernel: Any) -> None:
+    one = Gatherer(kernel)
+    one.start(0)
+    one.feed(0, b"2023-11-14 12:00:01 begin", final=True)
+    assert one.streams[0].part
+    one.feed(0, b"2023-11-14 13:00:00 rest\n2023-11-14 12:00:03 next\n")
+    assert not one.streams[0].part
+    assert [(event.point - NOON) // SECOND for event in events(one.finish())[0]] == [1, 1, 3]
+
+
+@kernels
+def test_a_line_without_a_time_takes_the_last_one_or_its_arrival(kernel: Any) -> None:
+    one = Gatherer(kernel)
+    one.start(0)
+    one.feed(0, b"x\n", arrival=NOON - 7)
+    one.feed(0, b"y\n", arrival=NOON - 5)
+    assert (one.streams[0].timed, one.streams[0].point) == (False, NOON - 5)
+    one.feed(0, b"2023-11-14 12:00:01 z\n", arrival=NOON - 3)
+    one.feed(0, b"z goes on\n", arrival=NOON - 1)
+    assert (one.streams[0].timed, one.streams[0].point) == (True, NOON + SECOND)
+    packets = one.finish()
+    assert [event.point for event in events(packets)[0]] == [NOON - 7, NOON - 5, NOON + SECOND, NOON + SECOND]
+    assert [run[3:] for run in packets[0].runs] == [(1, NOON - 7), (3, NOON - 5)], "another arrival is another run"
+
+
+@kernels
+def test_a_point_that_is_set_is_the_last_one(kernel: Any) -> None:
+    one = Gatherer(kernel)
+    one.start(0)
+    one.streams[0].point = NOON
+    one.streams[0].part = True
+    one.feed(0, b"2023-11-14 13:00:00 goes on\nx\n")
+    assert [event.point for event in events(one.finish())[0]] == [NOON, NOON]
+
+
+@kernels
+def test_the_year_comes_from_the_hint_and_turns(kernel: Any) -> None:
+    lines = [
+        b"Dec 31 23:59:59 h a: x\n",
+        b"Jan  1 00:00:00 h a: x\n",
+        b"Dec 31 23:59:58 h a: x\n",
+        b"Feb 28 01:02:03 h a: x\n",
+    ]
+    points = [event.point // SECOND for event in read(kernel, b"".join(lines))]
+    new_year = 1_672_531_200  # 2023: in December 2023 the hint had not come yet
+    assert points == [new_year - 1, new_year, new_year - 2, new_year + 58 * 86400 + 3723]
+
+
+@kernels
+@pytest.mark.parametrize(
+    ("line", "year"), [("Nov 15 22:00:00", 2023), ("Nov 15 22:30:00", 2022), ("Feb 29 00:00:00", 2020)]
+)
+def test_a_date_is_at_most_a_day_after_the_hint(kernel: Any, line: str, year: int) -> None:
+    (event,) = read(kernel, line.encode() + b" h a: x\n")
+    assert 0 <= event.point // SECOND - (year - 1970) * 31_556_952 < 31_556_952
+
+
+@kernels
+def test_without_a_hint_a_date_without_a_year_is_no_time(kernel: Any) -> None:
+    assert read(kernel, b"Nov 14 12:00:01 h a: x\n", hint=0)[0].flags == 0
+
+
+@kernels
+def test_a_line_that_does_not_match_turns_no_year(kernel: Any) -> None:
+    data = b"Dec 31 23:59:59 h a: x\nJan  1 00:00:60 h a: x\nDec 31 23:59:59 h a: x\n"
+    points = [event.point // SECOND for event in read(kernel, data)]
+    assert points == [1_672_531_199] * 3
+
+
+@kernels
+def test_formats_are_forgotten_after_a_thousand_lines_without_a_hit(kernel: Any) -> None:
+    data = b"2023/11/14 12:00:00 once\n" + b"2023-11-14 12:00:01 always\n" * 999
+    one = Gatherer(kernel)
+    one.start(0)
+    one.feed(0, data)
+    assert [form.kind for form in Learned.decode(one.streams[0].state()).formats] == [SLASH, ISO]
+    one.feed(0, b"2023-11-14 12:00:01 always\n" * 1000)
+    assert [form.kind for form in Learned.decode(one.streams[0].state()).formats] == [ISO]
+
+
+@kernels
+def test_searches_are_bounded_per_thousand_lines_and_not_per_block(kernel: Any) -> None:
+    junk = b"".join(b"some words %d and no time at all\n" % i for i in range(70))
+    data = junk + b"[task 2023-11-14 12:00:01] x\n"
+    assert not read(kernel, data)[-1].flags, "64 searches are spent"
+    data = junk[: junk.index(b"words 50 ")].rpartition(b"\n")[0] + b"\n[task 2023-11-14 12:00:01] x\n"
+    assert read(kernel, data)[-1].flags == TIME
+    packets, _ = gather(kernel, [junk, b"[task 2023-11-14 12:00:01] x\n"], raw_max=200)
+    assert not events(packets)[0][-1].flags
+
+
+# ---------------------------------------------------------------- packets
+
+
+@kernels
+def test_lines_go_to_the_packet_of_their_time(kernel: Any) -> None:
+    minute = 60 * SECOND
+    clocks = ["12:00:01", "12:01:00", "12:00:59", "11:59:59", "10:00:00", "12:00:30", "13:00:00"]
+    data = b"".join(b"2023-11-14 %b x\n" % clock.encode() for clock in clocks)
+    one = Gatherer(kernel, width=minute, oldest=NOON - 10 * minute, newest=NOON + 5 * minute)
+    one.start(0)
+    one.feed(0, data)
+    packets = one.finish()
+    assert [(packet.late, len(packet.points)) for packet in packets] == [(False, 3), (False, 1), (False, 1), (True, 2)]
+    assert b"".join(event.raw for event in events(packets)[0]) == data
+    assert [len(packet.runs) for packet in packets] == [3, 1, 1, 2]
+    assert sorted(one.fresh[0]) == [(i * 22, i * 22 + 22) for i in range(7)]
+
+
+@kernels
+def test_need_and_full_change_nothing(kernel: Any) -> None:
+    stream, builder = kernel.Stream(HINT), kernel.Builder(100)
+    line = b"[task 2023-11-14 12:00:01] " + b"x" * 60 + b"\n"
+    for _ in range(3):
+        answer = kernel.encode(stream, 0, line, 0, 0, ARRIVAL, False, [], 0, ALWAYS)
+        assert answer == (0, 1, NOON + SECOND)
+    builder.open(0, NOON)
+    assert kernel.encode(stream, 0, line, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS) == (0, 1, NOON + SECOND)
+    builder.open(0, ALWAYS)
+    other = kernel.Builder()
+    other.open(0, NOON)
+    for _ in range(3):
+        used, why, which = kernel.encode(stream, 0, line * 2, 0, 0, ARRIVAL, False, [other, builder], 0, ALWAYS)
+        assert (used, why, which) == (len(line), 2, 1)
+        builder.open(0, ALWAYS)
+    fresh = kernel.Stream(HINT)
+    builder.open(0, ALWAYS)
+    kernel.encode(fresh, 0, line, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    for _ in range(2):
+        builder.open(0, ALWAYS)
+        kernel.encode(fresh, 0, line, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    assert fresh.state() == stream.state()
+
+
+@kernels
+def test_a_search_that_is_asked_again_is_spent_once(kernel: Any) -> None:
+    stream = kernel.Stream(HINT)
+    before = stream.state()
+    for _ in range(100):
+        assert kernel.encode(stream, 0, b"no time in here\n", 0, 0, ARRIVAL, False, [], 0, ALWAYS)[1] == 1
+    assert stream.state() == before
+
+
+@kernels
+def test_a_packet_is_full_by_bytes_events_runs_streams_and_formats(kernel: Any) -> None:
+    builder = kernel.Builder()
+    builder.open(0, ALWAYS)
+    stream = kernel.Stream(HINT)
+    block = b"\n" * (PACKET_EVENTS_MAX + 5)
+    answer = kernel.encode(stream, 0, block, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    assert answer == (PACKET_EVENTS_MAX, 2, 0)
+    builder.open(0, ALWAYS)
+    for i in range(PACKET_RUNS_MAX):
+        assert kernel.encode(stream, i % 2, b"\n", 0, i, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 0
+    assert kernel.encode(stream, 2, b"\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS) == (0, 2, 0)
+    builder.open(0, ALWAYS)
+    for i in range(PACKET_STREAMS_MAX):
+        assert kernel.encode(stream, i, b"\n", 0, i, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 0
+    assert kernel.encode(stream, 5000, b"\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS) == (0, 2, 0)
+    assert kernel.encode(stream, 0, b"\n", 0, 77, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 0
+    zones = [b"%c%02d:%02d" % (sign, h, m) for sign in b"+-" for h in range(24) for m in (0, 30, 45)]
+    builder.open(0, ALWAYS)
+    used = kernel.encode(
+        kernel.Stream(HINT),
+        0,
+        b"".join(b"2023-11-14T12:00:01%b x\n" % z for z in zones),
+        0,
+        0,
+        ARRIVAL,
+        False,
+        [builder],
+        0,
+        ALWAYS,
+    )
+    many = kernel.Stream(HINT)
+    again = kernel.encode(many, 1, b"2023/11/14 12:00:01.5 x\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    assert used[1] == 0, "a stream keeps 128 formats; other lines have no time"
+    assert again == (0, 2, 0)
+    assert len(builder.finish().formats) == 128
+
+
+@kernels
+def test_a_full_dictionary_leaves_the_names_in_their_lines(kernel: Any) -> None:
+    data = b"".join(b"Nov 14 12:00:01 h%d a%d[1]: x\n" % (i // 2, i) for i in range(300)) + b"".join(
+        b"Nov 14 12:00:01 g%d a1: x\n" % i for i in range(300)
+    )
+    packets, _ = gather(kernel, [data])
+    assert len(packets[0].shn) == len(packets[0].app) == 255
+    found = events(packets)[0]
+    assert b"".join(event.raw for event in found) == data
+    assert {event.flags for event in found} == {TIME, TIME | HOST, TIME | HOST | APP, TIME | HOST | APP | PID}
+
+
+@kernels
+def test_a_line_larger_than_a_packet_gets_one_of_its_own(kernel: Any) -> None:
+    data = b"a\n" + b"x" * 500 + b"\nb\n"
+    packets, _ = gather(kernel, [data], raw_max=100)
+    assert [packet.raw for packet in packets] == [2, 501, 2]
+
+
+@kernels
+def test_views_outlive_the_next_packet(kernel: Any) -> None:
+    builder = kernel.Builder()
+    builder.open(0, ALWAYS)
+    stream = kernel.Stream(HINT)
+    kernel.encode(stream, 0, b"2023-11-14 12:00:01 first\n" * 100, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    first = builder.finish()
+    with pytest.raises(ValueError, match="not open"):
+        builder.finish()
+    assert kernel.encode(stream, 0, b"x\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 1, "closed"
+    kept = bytes(first.lines), list(first.points)
+    builder.open(0, ALWAYS)
+    kernel.encode(stream, 0, b"2023-11-14 13:00:02 other\n" * 5000, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    assert (bytes(first.lines), list(first.points)) == kept
+    del first
+    second = builder.finish()
+    assert bytes(second.lines) == b" other\n" * 5000
+    builder.open(0, ALWAYS)
+    empty = builder.finish()
+    assert (bytes(empty.lines), bytes(empty.small), list(empty.points), empty.sizes) == (b"", b"", [], (0,) * 8)
+
+
+@kernels
+def test_a_start_beyond_the_block_is_refused(kernel: Any) -> None:
+    for start in (-1, 3):
+        with pytest.raises(ValueError, match="start"):
+            kernel.encode(kernel.Stream(), 0, b"x\n", start, 0, 0, False, [], 0, ALWAYS)
+    assert kernel.encode(kernel.Stream(), 0, memoryview(b"x\n"), 2, 0, 0, True, [], 0, ALWAYS) == (2, 0, 0)
+
+
+# ---------------------------------------------------------------- properties
+
+
+def both_ways(data: bytes, r: random.Random, **more: Any) -> None:
+    """Both kernels agree, however the bytes are cut, and the bytes come back."""
+    whole = gather(Twin, [data], **more)
+    assert b"".join(event.raw for event in events(whole[0]).get(0, [])) == data
+    assert gather(Twin, cut(data, r), **more) == whole
+    if compiled:
+        assert gather(compiled, [data], **more) == whole
+        assert gather(compiled, cut(data, r), **more) == whole
+        for packet in whole[0]:
+            assert packet.rows(compiled).render() == packet.rows(Twin).render()
+
+
+@given(seeds)
+def test_nasty_lines_are_the_same_in_both_kernels_however_they_are_cut(seed: int) -> None:
+    r = random.Random(seed)
+    more = r.choice(({}, {"raw_max": 500}, {"width": 60 * SECOND, "oldest": NOON - 40 * 86400 * SECOND, "builders": 3}))
+    both_ways(
+        nasty(r, r.choice((5, 40, 40, 1500)) if seed % 50 == 0 else 30),
+        r,
+        hint=r.choice((0, 1, HINT, HINT, HINT)),
+        **more,
+    )
+
+
+@given(seeds)
+def test_mutated_slices_of_real_logs_are_the_same_in_both_kernels(shared_data: Path, seed: int) -> None:
+    r = random.Random(seed)
+    path = r.choice(real_files(shared_data))
+    width = r.choice((ALWAYS, 300 * SECOND))
+    both_ways(mutated(path.read_bytes()[:4_000_000], r), r, width=width)
+
+
+def real_files(shared_data: Path) -> list[Path]:
+    """Every sample log."""
+    found = sorted(path for path in (shared_data / "logs").rglob("*") if path.is_file())
+    assert found
+    return found
+
+
+@both
+def test_both_kernels_give_the_same_packets_for_all_real_logs(shared_data: Path) -> None:
+    for path in real_files(shared_data):
+        data = path.read_bytes()[:300_000]
+        assert gather(compiled, [data]) == gather(Twin, [data]), path
+
+
+@pytest.mark.parametrize("kernel", [chosen])
+def test_all_real_logs_come_back_byte_for_byte(kernel: Any, shared_data: Path) -> None:
+    for path in real_files(shared_data):
+        data = path.read_bytes()
+        packets, _ = gather(kernel, [data])
+        at = 0
+        for packet in packets:
+            back = packet.rows(kernel).render()
+            assert data.startswith(back, at), path
+            at += len(back)
+        assert at == len(data), path
+
+
+@given(seeds)
+def test_several_streams_in_common_packets_are_each_as_if_alone(seed: int) -> None:
+    r = random.Random(seed)
+    more = {"width": 60 * SECOND, "oldest": NOON - 86400 * SECOND, "newest": NOON + 3600 * SECOND, "raw_max": 3000}
+    texts = [nasty(r, 20) for _ in range(3)]
+    kernel = r.choice([Twin, compiled or Twin])
+    one = Gatherer(kernel, builders=3, **more)
+    blocks: list[tuple[int, float, bytes, bool]] = []
+    for handle, text in enumerate(texts):
+        one.start(handle)
+        pieces = cut(text, r)
+        blocks.extend((handle, i / len(pieces), piece, i == len(pieces) - 1) for i, piece in enumerate(pieces))
+    for handle, _, piece, final in sorted(blocks, key=lambda block: (block[1], block[0])):
+        one.feed(handle, piece, final)
+    found = events(one.finish())
+    for handle, text in enumerate(texts):
+        assert found.get(handle, []) == events(gather(Twin, [text])[0]).get(0, [])
+        covered = sorted(one.fresh[handle])
+        assert sum(end - first for first, end in covered) == len(text)
+
+
+@given(seeds)
+def test_a_stream_goes_on_from_its_state_as_if_never_stopped(seed: int) -> None:
+    r = random.Random(seed)
+    data = nasty(r, r.choice((30, 30, 1200)) if seed % 20 == 0 else 30)
+    whole = events(gather(Twin, [data])[0])[0]
+    stops = sorted(r.randrange(len(data) + 1) for _ in range(3))
+    one = Gatherer(Twin)
+    one.start(0)
+    for a, b in zip([0, *stops], [*stops, len(data)], strict=True):
+        one.feed(0, data[a:b], final=b == len(data))
+        if r.random() < 0.7:
+            state = one.streams[0].state()
+            assert Twin.Stream(0, state).state() == state
+            if compiled:
+                assert compiled.Stream(0, state).state() == state
+            one.start(0, 0, state)
+    assert events(one.finish())[0] == whole
+
+
+@kernels
+def test_a_bad_state_is_refused(kernel: Any) -> None:
+    stream = kernel.Stream(HINT)
+    builder = kernel.Builder()
+    builder.open(0, ALWAYS)
+    kernel.encode(stream, 0, nasty(random.Random(1), 100), 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
+    state = stream.state()
+    assert kernel.Stream(0, state).state() == state
+    for bad in (state[:-1], state + b"\0", state[:10], b"\2" + state[1:], state[:17] + b"\xff" + state[18:]):
+        with pytest.raises(ColumnsError):
+            kernel.Stream(0, bad)
+
+
+@kernels
+@given(seed=seeds)
+def test_a_changed_state_is_refused_or_works(kernel: Any, seed: int) -> None:
+    r = random.Random(seed)
+    one = Gatherer(kernel)
+    one.start(0)
+    data = nasty(r, 20)
+    one.feed(0, data)
+    state = bytearray(one.streams[0].state())
+    state[r.randrange(len(state))] = r.randrange(256)
+    try:
+        one.start(0, 0, bytes(state))
+    except ColumnsError:
+        return
+    one.feed(0, nasty(r, 10), final=True)
+    assert b"".join(event.raw for event in events(one.finish())[0]).startswith(data[:100])
+
+
+# ---------------------------------------------------------------- which kernel
+
+
+def test_the_compiled_kernel_is_in_use_where_it_was_built() -> None:
+    assert chosen.COMPILED is (compiled is not None and os.environ.get("BUCK_PURE", "") in ("", "0"))
+
+
+@kernels
+def test_the_kinds_are_what_formats_says(kernel: Any) -> None:
+    lines = [b"2023-11-14 12:00:01 x\n", b"Nov 14 12:00:01 x\n", b"1699963201 x\n", b"Tue Nov 14 12:00:01 2023 x\n"]
+    packets, _ = gather(kernel, lines)
+    assert [form.kind for form in packets[0].formats] == [ISO, BSD, EPOCH, CTIME]
