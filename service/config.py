@@ -137,7 +137,7 @@ def _mistakes(settings: type[Settings], error: ValidationError, given: dict[str,
             what = "unknown" + (f"; did you mean {near[0]}?" if near else "")
         elif mistake["type"] == "missing":
             what = f"is needed (--{first.replace('_', '-')}, {PREFIX}{first.upper()}, or in the file)"
-        lines.append(f"{where}: {what}")
+        lines.append(f"{where}: {what}" if where else what)  # a rule over several fields names them itself
     return lines
 
 

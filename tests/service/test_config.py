@@ -5,7 +5,7 @@ from typing import Literal
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.config import ConfigError, Settings, load, options
 from service.units import Address, Duration, HostPort, Size
@@ -92,6 +92,18 @@ def test_something_needed_says_the_ways_to_give_it():
         ConfigError, match=r"archive_url: is needed \(--archive-url, BUCK_ARCHIVE_URL, or in the file\)"
     ):
         load(Needy, {}, environ={})
+
+
+def test_a_rule_over_several_fields_speaks_for_itself():
+    class Consistent(Settings):
+        once: bool = False
+
+        @model_validator(mode="after")
+        def _check(self):
+            raise ValueError("--once: not today")
+
+    with pytest.raises(ConfigError, match=r"\A--once: not today\Z"):
+        load(Consistent, {}, environ={})
 
 
 def run(*args):
