@@ -1,0 +1,55 @@
+"""`python -m bench [NAME]...`: run the benchmarks (all of them, or those named) and print one table with ratios.
+
+Figures are medians of `--runs` runs with their spread. CPU is that of whole process trees. These machines are noisy, so
+what is judged are ratios to something else in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import corpus
+from bench.measure import machine
+from bench.options import Options
+from bench.report import Row, keep, show
+
+BENCHES = ["kernel", "sizes", "tailer", "small_hosts", "buck", "archive", "read", "latency", "memory"]
+
+
+def main() -> int:
+    """Parse, run, print, keep."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {' '.join(BENCHES)}")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each (5)")
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the corpus where one is needed (1)")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "build/bench", help="for its files")
+    given = parser.parse_args()
+    unknown = set(given.names) - set(BENCHES)
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(BENCHES)}")
+    if not corpus.SHARED.is_dir():
+        parser.error(f"the sample logs are absent: {corpus.SHARED}")
+    options = Options(given.folder, given.runs, int(given.gigabytes * 1e9))
+    options.folder.mkdir(parents=True, exist_ok=True)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(machine(), highlight=False)
+    rows: list[Row] = []
+    for name in given.names or BENCHES:
+        console.print(f"-- {name}", highlight=False)
+        found = importlib.import_module(f"bench.{name}").run(options)
+        show(found, console)
+        rows += found
+    if len(given.names) != 1:
+        console.rule("all")
+        show(rows, console)
+    console.print(f"raw results: {keep(rows)}", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Figures as rows: what was measured, the spread over the runs, the number to reach, and whether it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import Spread, command_line, machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. `most` and `least` are what is to be reached; None: told for information."""
+
+    bench: str
+    what: str
+    value: Spread
+    unit: str
+    most: float | None = None
+    least: float | None = None
+    note: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Is the median where it should be? None where nothing was promised."""
+        if self.most is None and self.least is None:
+            return None
+        return (self.most is None or self.value.median <= self.most) and (
+            self.least is None or self.value.median >= self.least
+        )
+
+    @property
+    def target(self) -> str:
+        if self.most is not None:
+            return f"<= {self.most:g}"
+        return "" if self.least is None else f">= {self.least:g}"
+
+
+def show(rows: Iterable[Row], console: Console) -> None:
+    """The table: median (least-most) of the runs."""
+    table = Table("bench", "what", "median (min-max)", "unit", "to reach", "", "note", box=None)
+    for row in rows:
+        mark = {True: "[green]yes", False: "[red]no", None: ""}[row.reached]
+        table.add_row(row.bench, row.what, str(row.value), row.unit, row.target, mark, row.note)
+    console.print(table)
+
+
+def keep(rows: Iterable[Row]) -> Path:
+    """Append the rows to the raw results of today, with machine, commit and command."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y-%m-%d')}.jsonl"
+    with path.open("a") as out:
+        for row in rows:
+            document = {**asdict(row), "value": row.value._asdict(), "machine": machine(), "command": command_line()}
+            out.write(json.dumps(document) + "\n")
+    return path
