@@ -23,6 +23,8 @@ from service.faults import faultpoint
 from service.machine import Disk, File
 
 PART_SIZE_MAX = 1 << 30
+# Memory of an open part's index: half a million packets, or 25,000 streams. Then another part is begun.
+PART_COST_MAX = 32 << 20
 
 
 class Part:
@@ -87,7 +89,7 @@ class Part:
         self.size += len(packet.data)
         self.packets += 1
         self.index.add(packet, offset)
-        if self.size >= PART_SIZE_MAX:
+        if self.size >= PART_SIZE_MAX or self.index.cost >= PART_COST_MAX:
             self.stopped = True
         return offset
 

@@ -20,24 +20,41 @@ FRAME_S = 20.0
 class Budget:
     """Bytes that may be under way. First come, first served, so that a large frame isn't starved by small ones."""
 
-    def __init__(self, total: int = IN_FLIGHT_MAX) -> None:
+    def __init__(self, machine: Machine, total: int = IN_FLIGHT_MAX) -> None:
         self.total = total
         self.used = 0
+        self._machine = machine
         self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._reading: dict[Metered, float] = {}  # who holds bytes for a frame that isn't whole yet, since when
 
-    @property
-    def crowded(self) -> bool:
-        return bool(self._waiting)
-
-    async def acquire(self, size: int) -> None:
-        """Wait until `size` bytes are free. One frame always fits, whatever its size."""
-        if not self._waiting and self._fits(size):
+    async def begin(self, reader: "Metered", size: int) -> None:
+        """Reserve for a frame whose rest is now read; waits until there is room. One frame always fits."""
+        if self._waiting or not self._fits(size):
+            await self._wait(size)
+        else:
             self.used += size
-            return
+        self._reading[reader] = self._machine.now()
+
+    def whole(self, reader: "Metered") -> None:
+        """The frame is here: its reader can't be too slow any more."""
+        self._reading.pop(reader, None)
+
+    def release(self, size: int) -> None:
+        """Give bytes back, and let in who waits."""
+        self.used -= size
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, event = self._waiting.popleft()
+            self.used += size
+            event.set()
+
+    async def _wait(self, size: int) -> None:
         entry = (size, trio.Event())
         self._waiting.append(entry)
         try:
-            await entry[1].wait()
+            while not entry[1].is_set():
+                with trio.move_on_after(FRAME_S):
+                    await entry[1].wait()
+                await self._cut_the_slow()
         except trio.Cancelled:
             if entry[1].is_set():
                 self.release(size)
@@ -45,15 +62,11 @@ class Budget:
                 self._waiting.remove(entry)
             raise
 
-    def release(self, size: int) -> None:
-        """Give bytes back, and let in who waits."""
-        if not size:
-            return
-        self.used -= size
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size, event = self._waiting.popleft()
-            self.used += size
-            event.set()
+    async def _cut_the_slow(self) -> None:
+        """Somebody has waited for long: whoever dawdles over a frame makes room. Its packet comes again."""
+        limit = self._machine.now() - FRAME_S
+        for reader in [reader for reader, since in self._reading.items() if since <= limit]:
+            await reader.cut()
 
     def _fits(self, size: int) -> bool:
         return self.used == 0 or self.used + size <= self.total
@@ -62,37 +75,35 @@ class Budget:
 class Metered(trio.abc.Stream):
     """A peer's stream that asks the budget before it reads on in a frame."""
 
-    def __init__(self, machine: Machine, stream: trio.abc.Stream, connection: Connection, budget: Budget) -> None:
-        self._machine = machine
+    def __init__(self, stream: trio.abc.Stream, connection: Connection, budget: Budget) -> None:
         self._stream = stream
         self._connection = connection
         self._budget = budget
         self._reserved = 0
-        self._since = 0.0
 
     def take(self) -> int:
-        """The reservation of the message just read is the caller's now, who releases it."""
+        """The reservation of the message just read is the caller's now, who gives it back."""
+        if not self._reserved:
+            return 0
+        self._budget.whole(self)
         taken, self._reserved = self._reserved, 0
         return taken
 
     def give_back(self, size: int) -> None:
         """A message's memory is free again."""
-        self._budget.release(size)
+        if size:
+            self._budget.release(size)
+
+    async def cut(self) -> None:
+        """End a peer that holds memory for too long."""
+        await trio.aclose_forcefully(self._stream)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         wanted = _begun(self._connection)
-        if wanted > self._reserved:
-            await self._budget.acquire(wanted - self._reserved)
-            self._reserved, self._since = wanted, self._machine.now()
-        while self._reserved:
-            self._cut_if_crowded()
-            with trio.move_on_after(FRAME_S):
-                return await self._stream.receive_some(max_bytes)
+        if wanted and not self._reserved:
+            await self._budget.begin(self, wanted)
+            self._reserved = wanted
         return await self._stream.receive_some(max_bytes)
-
-    def _cut_if_crowded(self) -> None:
-        if self._budget.crowded and self._machine.now() - self._since > FRAME_S:
-            raise trio.BrokenResourceError("a frame took too long while others waited for its memory")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -101,7 +112,7 @@ class Metered(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        self._budget.release(self.take())
+        self.give_back(self.take())
         await self._stream.aclose()
 
 

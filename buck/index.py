@@ -23,6 +23,7 @@ DIGEST_SIZE = 32
 # What Python's objects weigh around a group's columns, and for a noted stream: so that budgets are of real memory.
 GROUP_COST = 900
 STREAM_COST = 1200
+PACKET_COST = 52
 
 GroupKey = tuple[bytes, int]  # tailer, epoch
 
@@ -87,12 +88,13 @@ class Group:
         self.sizes.insert(at, size)
         self.digests[at * DIGEST_SIZE : at * DIGEST_SIZE] = digest
 
-    def note(self, header: Header) -> None:
-        """Note the streams and points of a packet."""
+    def note(self, header: Header) -> int:
+        """Note the streams and points of a packet; how many streams are new."""
         assert not callable(self._streams), "a closed part takes no packets"
         self.point_min = min(self.point_min, header.point_min)
         self.point_max = max(self.point_max, header.point_max)
         notes = []
+        before = len(self._streams)
         for stream in header.streams:
             key = StreamKey(stream.id, stream.path, header.host)
             note = self._streams.get(key)
@@ -103,6 +105,7 @@ class Group:
         for run in header.runs:
             if run.first < run.end:
                 notes[run.stream].intervals.add(run.first, run.end)
+        return len(self._streams) - before
 
     def rows(self, number: int) -> range:
         """The rows of a number: none, one, or the sides of a conflict."""
@@ -143,7 +146,7 @@ class Index:
 
     def __init__(self) -> None:
         self.groups: dict[GroupKey, Group] = {}
-        self.cost = 0  # bytes of memory it stands for once it lies in a cache
+        self.cost = 0  # bytes of memory, about
 
     def add(self, packet: Packet, offset: int) -> None:
         """Note a packet that lies at `offset`."""
@@ -151,18 +154,17 @@ class Index:
         group = self.groups.get((header.tailer, header.epoch))
         if group is None:
             group = self.groups[header.tailer, header.epoch] = Group()
+            self.cost += GROUP_COST
         group.add(header.number, offset, len(packet.data), packet.digest)
-        group.note(header)
+        self.cost += PACKET_COST + STREAM_COST * group.note(header)
 
     def group(self, tailer: bytes, epoch: int) -> Group | None:
         return self.groups.get((tailer, epoch))
 
     def settle(self) -> None:
-        """The part is closed: give up the digests (they are in the file), and say what the rest weighs."""
-        self.cost = 0
+        """The part is closed: give up the digests, for they are in the file."""
         for group in self.groups.values():
             group.digests = None
-            self.cost += GROUP_COST + 20 * len(group.numbers) + STREAM_COST * len(group.streams)
 
     @property
     def packets(self) -> int:

@@ -58,7 +58,7 @@ class Node:
         self.width = int(settings.width)
         self.store = Store(machine, settings.disk, settings.env, self.width, self.counts)
         self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
-        self.budget = Budget()
+        self.budget = Budget(machine)
         self.live = False  # somebody watches: tailers are told so in every ok
         self.started = machine.now()
         self._boots = key_file.boots
@@ -109,7 +109,7 @@ class Node:
     async def _link(self, stream: trio.abc.Stream) -> None:
         """One peer, from its handshake to its end."""
         connection = Connection(self.hello(), dialing=False, check=self.check)
-        metered = Metered(self.machine, stream, connection, self.budget)
+        metered = Metered(stream, connection, self.budget)
         link = Link(metered, connection)
         try:
             await link.handshake()

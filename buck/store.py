@@ -20,7 +20,7 @@ from buck.errors import Declined
 from buck.files import BUCKET_MAX
 from buck.index import DIGEST_SIZE, Group, Index
 from buck.volume import Volume
-from protocol.packet import Header, Key, Packet
+from protocol.packet import Header, Packet
 from protocol.ranges import Ranges
 from service.faults import faultpoint
 from service.log import get_log
@@ -29,6 +29,8 @@ from service.machine import Machine
 log = get_log("buck.store")
 
 OPEN_PARTS_MAX = 64
+# The end of a range of numbers must fit 64 bits too.
+NUMBER_MAX = (1 << 64) - 1
 # A window's packets are mostly there when it ends; seals and third copies come within the minute after.
 SYNC_AFTER_S = 30.0
 SYNC_EVERY_S = 10.0
@@ -93,7 +95,11 @@ class Store:
         self._admit(packet.header)
         stored = None
         while stored is None:
-            stored = await self._find(packet) or await self._append(packet)
+            stored, conflict = await self._find(packet)
+            if stored is None:
+                stored = await self._append(packet)
+                if stored is not None and conflict:
+                    self._alarm(packet.header)
         faultpoint("buck.store.before_ack")
         return stored
 
@@ -110,11 +116,13 @@ class Store:
             raise Declined("width", f"windows are {self.width} s here, the packet's {header.width} s")
         if header.bucket % self.width or header.bucket > BUCKET_MAX:
             raise Declined("width", f"no window starts at {header.bucket}")
+        if header.number >= NUMBER_MAX:
+            raise Declined("size", f"packet numbers end before {NUMBER_MAX}")
 
-    async def _find(self, packet: Packet) -> Stored | None:
-        """Where this very packet is. The same key with other bytes is an alarm, and does not stop it."""
+    async def _find(self, packet: Packet) -> tuple[Stored | None, bool]:
+        """Where this very packet is; and is another one of its key here, with other bytes?"""
         header = packet.header
-        others = 0
+        conflict = False
         for part, index in (await self.indexes(header.bucket)).items():
             group = index.group(header.tailer, header.epoch)
             if group is None or not part.trusted:
@@ -122,12 +130,14 @@ class Store:
             for row in group.rows(header.number):
                 if digest_at(part, group, row) == packet.digest:
                     self.counts.repeats.inc()
-                    return Stored(part, group.offsets[row])
-                others += 1
-        if others:
-            self.counts.conflicts.inc()
-            log.error("ALARM: one key, other bytes; both are kept", **_shown(header.key), bucket=header.bucket)
-        return None
+                    return Stored(part, group.offsets[row]), False
+                conflict = True
+        return None, conflict
+
+    def _alarm(self, header: Header) -> None:
+        self.counts.conflicts.inc()
+        key = {"tailer": header.tailer.hex(), "epoch": header.epoch, "number": header.number}
+        log.error("ALARM: one key, other bytes; both are kept", bucket=header.bucket, **key)
 
     async def _append(self, packet: Packet) -> Stored | None:
         """Append to the open part. None: something was waited for, or a disk was left; look again."""
@@ -259,7 +269,3 @@ def digest_at(part: Part, group: Group, row: int) -> bytes:
         return b""
     finally:
         file.close()
-
-
-def _shown(key: Key) -> dict[str, object]:
-    return {"tailer": key.tailer.hex(), "epoch": key.epoch, "number": key.number}

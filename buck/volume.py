@@ -21,6 +21,7 @@ from buck.files import BAD, CLOSED, OPEN, PartName, is_day, join, parse_part
 from buck.index import Index
 from buck.retention import REST_S, Room
 from service.config import ConfigError
+from service.disk import folder_of
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Lock, Machine, Space
@@ -57,6 +58,7 @@ class Volume:
         disk = self.machine.disk
         try:
             disk.mkdirs(self.folder)
+            await disk.fsync_folder(folder_of(self.root))
             self._lock = disk.lock(join(self.root, "lock"))
             await self._claim(join(self.root, "node"), node.hex(), "is the disk of node {}, and this node is {}")
             await self._claim(join(self.folder, "width"), str(width), "has windows of {} s, and --width says {} s")
@@ -103,7 +105,11 @@ class Volume:
     def _listed(self) -> Iterator[PartName]:
         disk = self.machine.disk
         for day in sorted(filter(is_day, disk.listdir(self.folder))):
-            for name in sorted(disk.listdir(join(self.folder, day))):
+            try:
+                names = sorted(disk.listdir(join(self.folder, day)))
+            except NotADirectoryError:
+                names = []
+            for name in names:
                 found = parse_part(day, name)
                 if found is None:
                     log.warning("a file that is none of ours is left alone", path=join(self.folder, day, name))
