@@ -214,6 +214,37 @@ def test_find_never_misses_a_line(kernel: Any, seed: int, needle: bytes, ignore_
             assert (i in found) == (wanted in whole or wanted in text)
 
 
+def one_of_each_format() -> Made:
+    """A row in every format, with all that can stand in its hole."""
+    rows = []
+    for index, form in enumerate(FORMATS):
+        point = 1_644_451_263 * 10**8 + 86_400 * 10**8 * index
+        row = Row(b"{x " + form.anchor + b" cut" if form.anchor else b" cut", TIME, index, point)
+        if form.head:
+            row.pri = 134
+        if form.tail:
+            row.flags |= HOST | APP | PID
+            row.shn, row.app, row.pid = 0, 2, 32_767
+        rows.append(row)
+    return Made(rows, [(0, len(rows))])
+
+
+@kernels
+def test_find_never_misses_what_a_hole_has_a_share_in(kernel: Any) -> None:
+    made = one_of_each_format()
+    rows = kernel.Rows.decode(**made.arguments())
+    lines = [row.line(made) for row in made.rows]
+    needles = {line[i : i + size] for line in lines for i in range(len(line)) for size in (1, 2, 3, 6, 11, 20, 40)}
+    for needle in sorted(needles):
+        for ignore_case in (False, True):
+            wanted = needle.upper() if ignore_case else needle
+            pairs = [(row.text, line) for row, line in zip(made.rows, lines, strict=True)]
+            if ignore_case:
+                pairs = [(text.upper(), line.upper()) for text, line in pairs]
+            expected = [i for i, (text, line) in enumerate(pairs) if wanted in text or wanted in line]
+            assert rows.find(wanted, ignore_case) == expected, (needle, ignore_case)
+
+
 @kernels
 @given(seeds)
 def test_text_is_gathered_from_any_pieces(kernel: Any, seed: int) -> None:
@@ -231,6 +262,20 @@ def test_text_is_gathered_from_any_pieces(kernel: Any, seed: int) -> None:
     assert data == b"".join(texts)
     assert [data[a:b] for a, b in itertools.pairwise(offsets)] == texts
     assert (offsets.format, len(offsets)) == ("i", len(texts) + 1)
+
+
+# The edges of what UTF-8 allows: overlong forms, surrogates, beyond U+10FFFF, cut short, and their good neighbours.
+EDGES = (
+    "c080 c1bf c280 dfbf c2 e0a080 e09fbf ed9fbf eda080 edbfbf ee8080 efbfbf e282 f0908080 f08fbfbf f48fbfbf f4908080"
+)
+EDGES += " f5808080 f09f98 80 bf fe ff e28220 f09f9820 c220 6161616161616161c3a9 61616161616161c3a9 61616161616161c3"
+
+
+@kernels
+def test_the_edges_of_utf8_are_those_of_python(kernel: Any) -> None:
+    texts = [bytes.fromhex(edge) for edge in EDGES.split()]
+    rows = kernel.Rows.decode(**Made([Row(text) for text in texts], [(0, len(texts))]).arguments())
+    assert rows.invalid_utf8() == [i for i, text in enumerate(texts) if text.decode(errors="ignore").encode() != text]
 
 
 @kernels
