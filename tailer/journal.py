@@ -39,8 +39,7 @@ from tailer.checkpoint import Checkpoint, MemberState, State, StreamState, plain
 from tailer.ledger import Entry, Ledger
 from tailer.replay import FIRST_NUMBER, Recovery, Replay, entry_of, replay_folder
 from tailer.room import Room
-from tailer.segment import Segment
-from tailer.segments import JournalError, JournalFull, Segments
+from tailer.segments import JournalError, JournalFull, Moved, Segments
 
 __all__ = ["Journal", "JournalError", "JournalFull"]
 
@@ -100,6 +99,7 @@ class Journal:
             self._room.measure(size_max)
             self._recover(replay_folder(machine.disk, folder, Replay(env, key.node)))
             self._segments.roll()
+            await self._settle_recovered()
             await self.sync()
         except BaseException as error:
             self.release()
@@ -122,6 +122,14 @@ class Journal:
             self.width, self.members, self.crashes = replay.base.width, replay.base.members, replay.base.crashes
         if found.found and not found.clean:
             self._note_crash()
+
+    async def _settle_recovered(self) -> None:
+        """What a killed process appended may be in memory only, and counts as journaled from now on."""
+        for index in [] if self.recovered.clean else await self._segments.sync_old():
+            for entry in self.ledger.of_segment(index):
+                packet = self.load(entry)
+                if packet is not None:
+                    self._moved(entry)(*self._segments.append(bytes(packet.data), self._moved(entry)))
 
     def _note_crash(self) -> None:
         found = self.recovered
@@ -165,16 +173,16 @@ class Journal:
         return read(data, verify=False)
 
     def _append_packet(self, data: bytes, header: Header, entry: Entry) -> None:
-        def moved(segment: Segment, offset: int) -> None:
-            self.ledger.move(entry, segment.index, offset)
-
-        segment, entry.offset = self._segments.append(data, moved)
+        segment, entry.offset = self._segments.append(data, self._moved(entry))
         entry.segment = segment.index
         self.ledger.add(entry)
         for stream, first, end, _, _ in header.runs:
             self.coverage.setdefault(header.streams[stream].id, Ranges()).add(first, end)
         if self._segments.unsynced_size >= SYNC_BYTES:
             self._sync_soon.set()
+
+    def _moved(self, entry: Entry) -> Moved:
+        return lambda segment, offset: self.ledger.move(entry, segment.index, offset)
 
     def _header(self, draft: Draft) -> Header:
         return Header(

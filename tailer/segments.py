@@ -146,6 +146,20 @@ class Segments:
                         error.errno or errno.EIO, f"the journal can't be synced: {error.strerror or error}", self.folder
                     ) from error
 
+    async def sync_old(self) -> list[int]:
+        """Make what an earlier process left durable. Returns the segments for which that failed."""
+        failed = []
+        for index in list(self.all)[:-1]:
+            file = self.disk.open_append(self.all[index].path)
+            try:
+                await self.disk.fsync(file)
+            except OSError as error:
+                log.warning("an old segment could not be synced", path=self.all[index].path, why=str(error))
+                failed.append(index)
+            finally:
+                file.close()
+        return failed
+
     async def _sync_once(self) -> None:
         faultpoint("tailer.journal.before_sync")
         order, dirty = self.order, list({item.segment.index: item.segment for item in self._unsynced}.values())
