@@ -8,24 +8,44 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
 
+from porter import report
+from porter.audit import Found, audit, look_at_archive, look_at_bucks
 from porter.cluster import NobodyError
-from porter.output import Output
-from porter.reader import Reader, open_reader
+from porter.grep import Match, as_json, as_raw, as_text, grep
+from porter.output import ClosedError, Output
+from porter.progress import progress
+from porter.reader import Reader, connect, open_reader
 from porter.settings import PorterSettings
+from porter.status import status, status_document, status_tables
 from porter.transfer import Copied, UnknownFileError, cat, choose, generations
-from protocol.errors import QueryError
-from service.config import load, options
+from porter.verdict import COMPLETE, UNKNOWN
+from protocol.errors import FormatError, QueryError
+from protocol.limits import POINT_HZ
+from protocol.query import parse
+from protocol.when import interval
+from service.config import ConfigError, load, options
 from service.machine import Machine
 from service.run import DONE, NOT_DONE, SHORTFALL, USAGE
 from service.run import run as run_process
 
+if TYPE_CHECKING:
+    from porter.archived import Archive
+
 INTERRUPTED = 130
-FORESEEN = {NobodyError: NOT_DONE, UnknownFileError: NOT_DONE, QueryError: USAGE}
+FORESEEN: dict[type[Exception], int] = {
+    NobodyError: NOT_DONE,
+    UnknownFileError: NOT_DONE,
+    FormatError: NOT_DONE,  # an archive's object that is not what it was
+    QueryError: USAGE,
+    ClosedError: DONE,
+}
 
 Job = Callable[[Machine, PorterSettings], Awaitable[int]]
 
@@ -38,21 +58,100 @@ def main() -> None:
 @main.command("cat")
 @click.argument("host")
 @click.argument("path")
-@click.option(
-    "--generation", metavar="N|last", help="Only the Nth file that had this path (1 is the oldest), or the last."
-)
+@click.option("--generation", metavar="N|last", help="Only the Nth file of this path (1 is the oldest), or the last.")
 @options(PorterSettings)
 def cat_command(host: str, path: str, generation: str | None, **flags: Any) -> None:
     """Write a file as it was, byte for byte: every generation seen under PATH on HOST, oldest first."""
 
     async def job(machine: Machine, settings: PorterSettings) -> int:
-        async with open_reader(machine, settings, None) as reader:
+        async with open_reader(machine, settings, archive_of(machine, settings)) as reader:
             found = choose(await generations(reader, _bytes(host), _bytes(path)), generation)
             async with Output(machine, sys.stdout.buffer) as output:
                 copied = await cat(reader, found, output.write)
             return _tell_copied(reader, copied)
 
     _run(job, flags)
+
+
+@main.command("grep")
+@click.argument("query")
+@click.option("--raw", is_flag=True, help="Write the lines alone, as they were.")
+@options(PorterSettings)
+def grep_command(query: str, raw: bool, **flags: Any) -> None:
+    """Write every line that matches QUERY: words, "phrases", host: app: path: with *, /regex/, -not, OR, from: to:."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        asked = parse(query, machine.time_ns())
+        text = partial(as_text, escape=sys.stdout.isatty())
+        render: Callable[[Match], bytes] = as_json if settings.json_ else as_raw if raw else text
+        async with open_reader(machine, settings, archive_of(machine, settings)) as reader:
+            with progress("grep", 0, machine.now) as shown:
+                async with Output(machine, sys.stdout.buffer) as output:
+                    await grep(reader, asked, output.write, render, shown)
+            shortfalls = reader.shortfalls()
+        for line in shortfalls:
+            _say(line)
+        return SHORTFALL if shortfalls else DONE
+
+    _run(job, flags)
+
+
+@main.command("audit")
+@click.option("--from", "since", metavar="TIME", default="", help="Only buckets from then on: 2026-11-22T08:30, 2h.")
+@click.option("--to", "until", metavar="TIME", default="", help="Only buckets before the end of that.")
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only tailers on this host; can be repeated.")
+@click.option("--deep", is_flag=True, help="Fetch, decode and check every copy, instead of asking who has which.")
+@options(PorterSettings)
+def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, **flags: Any) -> None:
+    """Say whether all that the tailers have sealed is there: complete, incomplete with ranges, or unknown."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        start, end = _buckets(machine, since, until)
+        found = Found()
+        async with AsyncExitStack() as stack:
+            shown = stack.enter_context(progress("audit", 0, machine.now))
+            archive = archive_of(machine, settings)
+            if archive is not None:
+                await look_at_archive(archive, found)
+            if settings.peers:
+                cluster = await stack.enter_async_context(connect(machine, settings))
+                await look_at_bucks(cluster, found, start, end, deep, shown.step)
+        done = audit(settings.env, found, start, end, [_bytes(host) for host in hosts])
+        if settings.json_:
+            report.json_line(done.document())
+        else:
+            report.audit_table(done)
+        return _code(done.verdict.state, bool(done.troubles))
+
+    _run(job, flags)
+
+
+@main.command("status")
+@options(PorterSettings)
+def status_command(**flags: Any) -> None:
+    """Show the nodes, what they hold, how far behind the tailers are, copies and verdicts."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        async with connect(machine, settings) as cluster:
+            with progress("status", 0, machine.now) as shown:
+                now = await status(cluster, shown.step)
+        if settings.json_:
+            report.json_line(status_document(now))
+        else:
+            status_tables(now)
+        return DONE
+
+    _run(job, flags)
+
+
+def archive_of(machine: Machine, settings: PorterSettings) -> Archive | None:
+    """The archive to read, if one is named. Its libraries are loaded only then."""
+    if not settings.archive:
+        return None
+    from porter.archived import Archive
+    from porter.objects import open_objects
+
+    return Archive(machine, open_objects(settings.archive, endpoint=settings.endpoint), settings.env)
 
 
 def _tell_copied(reader: Reader, copied: Copied) -> int:
@@ -69,6 +168,22 @@ def _tell_copied(reader: Reader, copied: Copied) -> int:
     if copied.gaps:
         return SHORTFALL if any(line.startswith(("not asked", "unsure")) for line in shortfalls) else NOT_DONE
     return SHORTFALL if copied.clashes or shortfalls else DONE
+
+
+def _code(state: str, troubles: bool) -> int:
+    if state == COMPLETE:
+        return SHORTFALL if troubles else DONE
+    return SHORTFALL if state == UNKNOWN else NOT_DONE
+
+
+def _buckets(machine: Machine, since: str, until: str) -> tuple[int, int]:
+    """The times of --from and --to as seconds; 0 is open."""
+    try:
+        start = interval(since, machine.time_ns(), 0)[0] if since else 0
+        end = interval(until, machine.time_ns(), 0)[1] if until else 0
+    except QueryError as error:
+        raise ConfigError(f"--from, --to: {error}") from error
+    return start // POINT_HZ, -(-end // POINT_HZ)
 
 
 def _run(job: Job, flags: dict[str, Any]) -> None:

@@ -23,7 +23,20 @@ from protocol.errors import FormatError, ProtocolError, Refused
 from protocol.identity import NodeKey
 from protocol.limits import PACKET_VERSION
 from protocol.link import Asker, open_asker
-from protocol.messages import Buckets, BucketsAre, Hello, No, Peer, Peers, Question, Seals, SealsAre, View
+from protocol.messages import (
+    Buckets,
+    BucketsAre,
+    Clock,
+    ClockIs,
+    Hello,
+    No,
+    Peer,
+    Peers,
+    Question,
+    Seals,
+    SealsAre,
+    View,
+)
 from protocol.seal import Seal
 from service.config import ConfigError
 from service.machine import Machine
@@ -254,6 +267,12 @@ class Cluster:
             for member in self.live:
                 nursery.start_soon(one, member)
         return _read_seals(texts.items(), self.settings.env)
+
+    async def time_s(self) -> int:
+        """The median of the bucks' clocks, so that one wrong clock moves nothing; seconds."""
+        clocks = [answer.message for answer in await self.ask_all(Clock(0))]
+        times = sorted(clock.time_ns for clock in clocks if isinstance(clock, ClockIs))
+        return times[(len(times) - 1) // 2] // 10**9 if times else self.machine.time_ns() // 10**9
 
     def ask_many(self, member: Member, question: Question) -> Parts:
         """An answer in parts; it ends early, and the member is silent, if the link does."""

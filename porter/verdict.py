@@ -71,6 +71,7 @@ class Account:
     seal: int = -1  # the last seal that was heeded; -1: none
     digest: bytes = b""
     until: int = 0  # everything before this bucket is stated
+    closed: bool = False  # it has said goodbye: nothing comes after `until`
     packets: int = 0
     events: int = 0
     raw: int = 0
@@ -188,6 +189,7 @@ def _follow_chain(account: Account, seals: Sequence[Seal], window: _Window) -> S
     ordered, holes, forks = chain(seals)
     last = ordered[-1]
     account.host, account.seal, account.digest, account.until = last.host, last.number, last.digest, last.until
+    account.closed = last.closing
     for number in forks.numbers():
         account.conflicts.append(f"its chain of seals forks at seal {number}")
     for first, end in holes:
@@ -237,7 +239,12 @@ def _account_document(account: Account) -> dict[str, object]:
         "tailer": account.tailer.hex(),
         "host": account.host.decode("utf-8", "backslashreplace"),
         "state": account.state,
-        "seal": {"number": account.seal, "digest": account.digest.hex(), "until": account.until},
+        "seal": {
+            "number": account.seal,
+            "digest": account.digest.hex(),
+            "until": account.until,
+            "closing": account.closed,
+        },
         "packets": account.packets,
         "events": account.events,
         "raw": account.raw,

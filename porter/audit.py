@@ -1,0 +1,206 @@
+"""`porter audit`: is everything there that the tailers say they have written, and can it be proved?
+
+What is held is asked of every buck (sets of packet numbers, no packet is fetched) and read from the archive's footers;
+what must be there is in the seals, which come from both too. `verdict.py` weighs one against the other.
+
+`--deep` believes no listing: every copy on every buck is fetched, its digest is checked, its rows are decoded, and the
+`content` computed from them is held against the packet's header and against what its tailer has signed. A copy that
+fails is named; a packet without a good copy counts as not held.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from porter.cluster import Cluster, Member
+from porter.gather import Epoch, Numbers, Survey, fetch, survey
+from porter.shelf import block_of
+from porter.verdict import Evidence, Verdict, judge
+from protocol.content import rows_content
+from protocol.errors import FormatError
+from protocol.messages import Streams, StreamsAre
+from protocol.packet import Key, Packet
+from protocol.ranges import Ranges
+from protocol.seal import CONTENT_SIZE, Seal
+
+if TYPE_CHECKING:
+    from porter.archived import Archive
+
+__all__ = ["Audit", "Found", "audit", "look_at_archive", "look_at_bucks"]
+
+SEAL_LAG_S = 120  # a tailer seals a bucket at most a minute after its end; twice that is silence
+
+Tell = Callable[[int, str], None]
+
+
+@dataclass
+class Found:
+    """What there is, from all sources: the evidence of an audit before it is judged."""
+
+    seals: list[Seal] = field(default_factory=list)
+    held: dict[tuple[bytes, int], dict[int, Ranges]] = field(default_factory=dict)
+    copies: dict[bytes, dict[int, int]] = field(default_factory=dict)  # tailer -> number of copies -> packets
+    conflicts: set[Key] = field(default_factory=set)
+    troubles: list[str] = field(default_factory=list)  # what went wrong without making anything incomplete
+    sure: bool = True
+    due: int = 0
+    healed: set[bytes] = field(default_factory=set)
+
+    def hold(self, bucket: int, numbers: Numbers) -> None:
+        """These packets of a bucket are there."""
+        for epoch, more in numbers.items():
+            buckets = self.held.setdefault(epoch, {})
+            buckets[bucket] = buckets[bucket] | more if bucket in buckets else more.copy()
+
+    def count(self, levels: list[Numbers]) -> None:
+        """`levels` of `Survey.copies`: at [k] what at least k + 1 bucks hold."""
+        for number, level in enumerate(levels, 1):
+            above = levels[number] if number < len(levels) else {}
+            for epoch, numbers in level.items():
+                exactly = numbers.count - above.get(epoch, Ranges()).count
+                counts = self.copies.setdefault(epoch.tailer, {})
+                counts[number] = counts.get(number, 0) + exactly
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The verdict, how many copies there are, and what else came to light."""
+
+    verdict: Verdict
+    copies: dict[bytes, dict[int, int]]
+    troubles: tuple[str, ...]
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        copies = {tailer.hex(): counts for tailer, counts in self.copies.items()}
+        return self.verdict.document(copies=copies, troubles=list(self.troubles))
+
+
+def audit(env: str, found: Found, start: int = 0, end: int = 0, hosts: Collection[bytes] = ()) -> Audit:
+    """Judge what was found."""
+    width = max((seal.width for seal in found.seals), default=1)
+    start -= start % width  # the bucket that a range begins in belongs to it
+    evidence = Evidence(found.seals, found.held, found.conflicts, found.sure, found.due, frozenset(found.healed))
+    return Audit(judge(env, evidence, start, end, hosts), found.copies, tuple(found.troubles))
+
+
+async def look_at_archive(archive: Archive, found: Found) -> None:
+    """Add what the archive's footers say."""
+    seals: dict[bytes, Seal] = {}
+    for name in await archive.parts():
+        footer = await archive.footer(name)
+        for packet in footer.packets:
+            key = packet.key
+            found.hold(packet.bucket, {Epoch(key.tailer, key.epoch): Ranges([(key.number, key.number + 1)])})
+        for text in footer.seals:
+            try:
+                seals.setdefault(bytes(text), Seal.read(text))
+            except FormatError as error:
+                found.troubles.append(f"{name}: a seal that doesn't hold: {error}")
+    known = {seal.data for seal in found.seals}
+    found.seals += [seal for text, seal in seals.items() if text not in known]
+
+
+async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, deep: bool, tell: Tell) -> None:
+    """Add what the bucks have of the buckets [start, end); 0 is open."""
+    sealed = await cluster.seals()
+    known = {seal.data for seal in found.seals}
+    found.seals += [seal for seal in sealed.seals if seal.data not in known]
+    found.troubles += sealed.forged
+    signed = _Signed(found.seals) if deep else None
+    found.due = (await cluster.time_s() - SEAL_LAG_S) // cluster.width * cluster.width
+    for done, bucket in enumerate(await cluster.buckets(start - start % cluster.width, end)):
+        tell(done, str(bucket.bucket))
+        listed = await survey(cluster, bucket.bucket)
+        if signed is not None:
+            listed = await _deep(cluster, listed, signed, found)
+        found.hold(bucket.bucket, listed.union())
+        found.count(listed.copies())
+        found.conflicts |= listed.conflicts
+        if not listed.sure:
+            found.sure = False
+            found.troubles += [f"unsure what it holds: {member}" for member in listed.unsure]
+    found.troubles += [f"not asked: {member}: {member.trouble}" for member in cluster.silent]
+    found.troubles = list(dict.fromkeys(found.troubles))
+    found.sure = found.sure and not cluster.silent
+    if any(section.lost_after is not None for seal in found.seals for section in seal.sections):
+        found.healed = await _healed(cluster)
+
+
+class _Signed:
+    """What tailers have signed of each packet's content."""
+
+    def __init__(self, seals: Iterable[Seal]) -> None:
+        self._sections: defaultdict[tuple[bytes, int, int], list[tuple[Ranges, bytes]]] = defaultdict(list)
+        for seal in seals:
+            for section in seal.sections:
+                place = seal.tailer, section.epoch, section.bucket
+                self._sections[place].append((section.numbers, section.contents))
+
+    def of_bucket(self, bucket: int, epochs: Iterable[Epoch]) -> dict[Key, bytes]:
+        """Packet -> the first bytes of its content."""
+        found: dict[Key, bytes] = {}
+        for epoch in epochs:
+            for numbers, contents in self._sections.get((*epoch, bucket), ()):
+                for at, number in enumerate(numbers.numbers()):
+                    found[Key(*epoch, number)] = contents[at * CONTENT_SIZE : (at + 1) * CONTENT_SIZE]
+        return found
+
+
+async def _deep(cluster: Cluster, listed: Survey, signed: _Signed, found: Found) -> Survey:
+    """Fetch every copy; the survey again, with those left out that are no good."""
+    contents = signed.of_bucket(listed.bucket, listed.union())
+    good = Survey(listed.bucket, {}, set(listed.conflicts), listed.unsure, listed.silent)
+    judged: dict[bytes, str] = {}  # digest -> what is wrong with the packet; each is decoded once
+    digests: dict[Key, bytes] = {}
+    for member, numbers in listed.held.items():
+        good.held[member] = held = {epoch: one.copy() for epoch, one in numbers.items()}
+        async with fetch(cluster, Survey(listed.bucket, {member: numbers})) as harvest:
+            async for packet in harvest:
+                key = packet.header.key
+                if packet.digest not in judged:
+                    judged[packet.digest] = _wrong(packet, contents.get(key))
+                if digests.setdefault(key, packet.digest) != packet.digest:
+                    good.conflicts.add(key)
+                if judged[packet.digest]:
+                    held[Epoch(*key[:2])].discard(key.number, key.number + 1)
+                    found.troubles.append(_copy_text(listed.bucket, key, member, judged[packet.digest]))
+        for epoch, missing in harvest.missing.items():
+            held[epoch] -= missing
+            for number in missing.numbers():
+                why = "; ".join({bad.why for bad in harvest.bad}) or "listed, and not given"
+                found.troubles.append(_copy_text(listed.bucket, Key(*epoch, number), member, why))
+    return good
+
+
+def _copy_text(bucket: int, key: Key, member: Member, why: str) -> str:
+    return f"a bad copy: packet {key.number} of {key.tailer.hex()}/{key.epoch:x} in bucket {bucket} on {member}: {why}"
+
+
+def _wrong(packet: Packet, signed: bytes | None) -> str:
+    """What is wrong with a packet whose digest is right; "" if nothing."""
+    header = packet.header
+    try:
+        content = rows_content(header.host, header.streams, header.runs, block_of(packet).rows)
+    except FormatError as error:
+        return f"it can't be decoded: {error}"
+    if content != header.content:
+        return "its rows are not what its header says"
+    if signed is not None and content[:CONTENT_SIZE] != signed:
+        return "it is not what its tailer has signed"
+    return ""
+
+
+async def _healed(cluster: Cluster) -> set[bytes]:
+    """Tailers of which only files are known, none with a hole: what a crash lost of these was read again."""
+    covered: defaultdict[tuple[bytes, bytes, bytes], Ranges] = defaultdict(Ranges)
+    for bucket in await cluster.buckets():
+        for answer in await cluster.ask_all(Streams(0, bucket.bucket)):
+            assert isinstance(answer.message, StreamsAre)
+            for _host, path, stream, tailer, offsets in answer.message.streams:
+                covered[tailer, stream, path] |= offsets
+    holed = {tailer for (tailer, _, path), offsets in covered.items() if len(offsets) > 1 or not path.startswith(b"/")}
+    return {tailer for tailer, _, _ in covered} - holed

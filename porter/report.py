@@ -1,0 +1,97 @@
+"""How audits and states look: a table for people, JSON for machines. rich is loaded only when a table is wanted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from porter.audit import Audit
+from porter.reader import numbers_text
+from porter.verdict import COMPLETE, Account
+
+__all__ = ["audit_table", "clock_text", "json_line", "lines_of", "size_text", "table"]
+
+COLOURS = {"complete": "green", "unknown": "yellow", "incomplete": "red", "conflicting": "magenta"}
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table to stdout; on a terminal with colours for states."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in columns:
+        shown.add_column(name, justify="left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(Text(cell, COLOURS.get(cell, "")) for cell in row))
+    Console(width=None if terminal else 200, soft_wrap=True).print(shown)
+
+
+def json_line(document: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(document, sort_keys=True, ensure_ascii=False))
+
+
+def audit_table(found: Audit) -> None:
+    """Print an audit: a line a tailer, then what is not as it should be."""
+    columns = ("host", "tailer", "verdict", "as of seal", "stated until", "packets", "events", "raw", "copies")
+    table("", columns, (_row(account, found) for account in found.verdict.accounts))
+    for line in lines_of(found):
+        print(line)
+    print(found.verdict.state)
+
+
+def _row(account: Account, found: Audit) -> tuple[str, ...]:
+    copies = found.copies.get(account.tailer, {})
+    shown = ", ".join(f"{packets} x {count}" for count, packets in sorted(copies.items()) if packets)
+    return (
+        account.host.decode("utf-8", "backslashreplace"),
+        account.tailer.hex()[:12],
+        account.state,
+        str(account.seal) if account.seal >= 0 else "none",
+        clock_text(account.until),
+        str(account.packets) + (f" +{account.unstated} unsealed" if account.unstated else ""),
+        str(account.events),
+        size_text(account.raw),
+        shown or "-",
+    )
+
+
+def lines_of(found: Audit) -> list[str]:
+    """What is wrong, a line each."""
+    lines: list[str] = []
+    for account in found.verdict.accounts:
+        if account.state == COMPLETE:
+            continue
+        who = f"{account.host.decode('utf-8', 'backslashreplace')} ({account.tailer.hex()[:12]})"
+        lines += [f"{who}: conflict: {text}" for text in account.conflicts]
+        for gap in account.gaps:
+            allowed = " (its class allows that)" if gap.allowed else ""
+            what = f"packets {numbers_text(gap.numbers)} of epoch {gap.epoch:x}, bucket {clock_text(gap.bucket)}"
+            lines.append(f"{who}: incomplete: {what}: {gap.reason}{allowed}")
+        if account.dropped:
+            lines.append(f"{who}: incomplete: {account.dropped} events were dropped at the source")
+        for one in account.unknown:
+            until = f" to {clock_text(one.end)}" if one.end else ""
+            lines.append(f"{who}: unknown: from {clock_text(one.start)}{until}: {one.reason}")
+    return lines + list(found.troubles)
+
+
+def clock_text(second: int) -> str:
+    """A time as people read it, UTC."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}" if second else "-"
+
+
+def size_text(size: int) -> str:
+    """A size with three digits or so."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
