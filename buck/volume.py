@@ -205,7 +205,10 @@ class Volume:
         for part in self.open_parts():
             await self.close_part(part)
         if self.healthy and not self.open_parts():
-            await self.machine.disk.replace(join(self.folder, "clean"), b"", mode=0o640)
+            try:
+                await self.machine.disk.replace(join(self.folder, "clean"), b"", mode=0o640)
+            except OSError as error:
+                self.trouble(error)  # no mark: the next start looks closer, which costs time and nothing else
         self.release()
 
     def release(self) -> None:

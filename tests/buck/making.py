@@ -39,7 +39,7 @@ def make(
     stream: bytes = STREAM,
     offset: int | None = None,
 ) -> bytes:
-    """A packet with one event of ten bytes in one stream; its body is not what a tailer would write, and nobody looks."""
+    """A packet with one event of ten bytes in one stream; its body is not what a tailer would write."""
     first = number * 10 if offset is None else offset
     point = bucket * POINT_HZ
     header = Header(

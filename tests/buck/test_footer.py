@@ -18,8 +18,15 @@ def same(one: Index, two: Index) -> bool:
 
     def facts(index: Index) -> list:
         return [
-            (key, group.numbers, group.offsets, group.sizes, group.point_min, group.point_max)
-            + tuple((k, n.head, n.intervals, n.numbers) for k, n in sorted(group.streams.items()))
+            (
+                key,
+                group.numbers,
+                group.offsets,
+                group.sizes,
+                group.point_min,
+                group.point_max,
+                [(k, n.head, n.intervals, n.numbers) for k, n in sorted(group.streams.items())],
+            )
             for key, group in sorted(index.groups.items())
         ]
 

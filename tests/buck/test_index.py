@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from buck.index import Index, StreamKey, ranges_of
 from protocol.ranges import Ranges
-from tests.buck.making import KEY, OTHER, STREAM, index_of, make, made
+from tests.buck.making import KEY, OTHER, STREAM, index_of, made, make
 
 
 def test_numbers_that_come_in_any_order_stand_in_order() -> None:

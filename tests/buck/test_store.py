@@ -317,7 +317,7 @@ async def test_no_more_parts_are_open_than_allowed_and_the_idlest_is_closed(worl
         for step in range(5):
             await store.put(made(0, bucket=BUCKET - step * WIDTH))
             await trio.sleep(1)
-            await store.put(made(1))
+            await store.put(made(step + 1))
         store.check()
     assert {part.bucket for part in store.open_parts()} == {BUCKET, BUCKET - 3 * WIDTH, BUCKET - 4 * WIDTH}
     for step in range(5):
