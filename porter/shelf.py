@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -20,13 +21,15 @@ from porter.cluster import Cluster
 from porter.gather import Bad, Epoch, Harvest, Numbers, Survey, Want, everything, fetch
 from porter.source import Block, Piece, Span
 from protocol.errors import FormatError
+from protocol.identity import DIGEST_SIZE
 from protocol.kernel import Rows
-from protocol.packet import Header, Key, Packet, read, unpack
+from protocol.packet import Header, Key, Packet, unpack
 from protocol.ranges import Ranges
 
 __all__ = ["Place", "QuarantinedError", "Shelf", "block_of", "spans_of"]
 
-BLOCKS_SHARE = 4  # a quarter of the memory is for decoded rows
+BLOCKS_SHARE = 4  # a quarter of the memory is for decoded rows ...
+BLOCKS_MAX = 64 << 20  # ... but no more than this: a tailer has eight packets open, and old rows only spoil the caches
 OVERHEAD = 1_000  # what a kept packet costs besides its bytes: its header, its entry
 
 
@@ -57,7 +60,7 @@ class Shelf:
         self._room = memory - memory // BLOCKS_SHARE
         self._used = 0
         self._packets: dict[Place, Packet] = {}
-        self._rows = _Recent(memory // BLOCKS_SHARE)
+        self._rows = _Recent(min(memory // BLOCKS_SHARE, BLOCKS_MAX))
         self._surveys: dict[int, Survey] = {}
         self.headers: dict[Place, Header] = {}
         self.missing: dict[int, Numbers] = {}
@@ -84,9 +87,8 @@ class Shelf:
             place = place._replace(copy=place.copy + 1)
         self.headers[place] = packet.header
         if contested or self._used < self._room:  # contested ones always: which of them comes is not ours to choose
-            data = bytes(packet.data)  # out of the frame that it came in, which may be larger
-            self._packets[place] = read(data, verify=False)
-            self._used += len(data) + OVERHEAD
+            self._packets[place] = _own(packet)
+            self._used += len(packet.data) + OVERHEAD
 
     def has(self, span: Span) -> bool:
         """Was its packet put in?"""
@@ -165,6 +167,13 @@ class _Recent:
     def clear(self) -> None:
         self._blocks.clear()
         self._used = 0
+
+
+def _own(packet: Packet) -> Packet:
+    """The packet in memory of its own, out of the frame that it came in, which may be larger."""
+    data = bytes(packet.data)
+    end = len(data) - DIGEST_SIZE
+    return replace(packet, data=data, body=memoryview(data)[end - len(packet.body) : end])
 
 
 def block_of(packet: Packet) -> Block:

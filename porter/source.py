@@ -100,7 +100,7 @@ class Block:
     @property
     def size(self) -> int:
         """Roughly the bytes of memory that it takes: the text, and eight columns a row."""
-        return len(self.rows.lines) + 40 * self.rows.count
+        return self.rows.raw + 40 * self.rows.count
 
 
 @dataclass(frozen=True, slots=True)
