@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-SHARED = Path(__file__).parents[1] / "../shared/data/logs"
+SHARED = (Path(__file__).parents[1] / "../shared/data/logs").resolve()
 BIG = 1_000_000  # bytes; a smaller file says little by itself
 STEP_DAYS = 17
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]

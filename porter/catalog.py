@@ -218,7 +218,7 @@ def _packet_out(packet: PacketRow) -> list[Any]:
         packet.bucket,
         int(packet.late),
         packet.kind,
-        packet.count,
+        packet.events,
         packet.content.hex(),
         empty,
     ]
