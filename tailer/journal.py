@@ -303,8 +303,12 @@ class Journal:
             log.warning("notes could not be written", folder=self.folder, why=str(error))
 
     def _drop(self, finished: list[int]) -> None:
-        """Finished segments go, where a later checkpoint is durable. What made them finished was synced just now."""
-        dropped = [index for index in finished if index < self._segments.durable and self._segments.drop(index)]
+        """Finished segments go, where a later checkpoint is durable. What made them finished was synced just now.
+
+        Unless packets were written again into them meanwhile, because another segment's fsync failed.
+        """
+        finished = [index for index in finished if index < self._segments.durable and not self.ledger.live[index]]
+        dropped = [index for index in finished if self._segments.drop(index)]
         if dropped:
             self._freed.set()
             self._freed = trio.Event()

@@ -51,7 +51,9 @@ Slot = tuple[int, int]
 class FakeBuck:
     """One buck; `world.host(name)` is where it runs."""
 
-    def __init__(self, world: World, name: str, seed: int, *, env: str = "test", width: int = 300, zone: str = "") -> None:
+    def __init__(
+        self, world: World, name: str, seed: int, *, env: str = "test", width: int = 300, zone: str = ""
+    ) -> None:
         self.world, self.name, self.env, self.width, self.zone = world, name, env, width, zone
         self.key = NodeKey.from_seed(bytes([seed]) * 32)
         self.peers: Sequence[FakeBuck] = (self,)
@@ -141,8 +143,8 @@ class FakeBuck:
                 return [self._listing(ask, bucket)]
             case Get(ask, bucket, keys):
                 wanted = [(epoch, n) for _, epoch, numbers in keys for n in numbers.numbers()]
-                found = [PacketIs(ask, self.packets[slot].data) for slot in wanted if slot in self.packets]
-                return [*found, Done(ask, ())]
+                packets = [PacketIs(ask, self.packets[slot].data) for slot in wanted if slot in self.packets]
+                return [*packets, Done(ask, ())]
         raise AssertionError(message)
 
     def _put(self, ask: int, put: Put) -> Message:
@@ -156,9 +158,7 @@ class FakeBuck:
         return Ok(ask, SYNCED if slot in self.synced else STORED, False)
 
     def _peer(self) -> Peer:
-        return Peer(
-            self.node, self.key.public, self.address, self.name.encode(), self.zone, 1, 1 << 40, self.draining
-        )
+        return Peer(self.node, self.key.public, self.address, self.name.encode(), self.zone, 1, 1 << 40, self.draining)
 
     def _intervals(self, message: Covered) -> Intervals:
         epochs = sorted({epoch for epoch, _ in self.packets})

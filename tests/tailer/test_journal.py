@@ -7,7 +7,7 @@ from protocol.packet import Class
 from protocol.ranges import Ranges
 from service.config import ConfigError
 from tailer.checkpoint import Checkpoint, StreamState
-from tailer.journal import JournalFull
+from tailer.journal import Journal, JournalFull
 from tests.simulation.machine import World
 from tests.tailer.journals import (
     BUCKET,
@@ -176,7 +176,7 @@ def test_a_segment_goes_when_all_its_packets_are_done_and_sealed_and_not_before(
         run(scenario)
 
 
-async def _killed_and_opened(world: World, epoch: int):  # type: ignore[no-untyped-def]  # Journal
+async def _killed_and_opened(world: World, epoch: int) -> Journal:
     host = world.host("a")
     host.processes[-1].kill()
     return await open_journal(host.process(), epoch << 32)
