@@ -158,13 +158,13 @@ class Asker:
 
     def __init__(self, link: Link, timeout_s: float) -> None:
         self.lost = trio.Event()
+        self.queued = 0  # bytes of answers that nobody took yet
         self.strays = 0  # answers that came when nobody waited for them any more
         self._link = link
         self._timeout_s = timeout_s
         self._room = trio.Semaphore(limits.ASKS_MAX)
         self._questions: dict[int, _Question] = {}
         self._last = 0
-        self._queued = 0  # bytes of answers that nobody took yet
         self._taken = trio.Event()
         self._error: LinkLost | None = None
 
@@ -228,7 +228,7 @@ class Asker:
         try:
             async for message in self._link:
                 self._give(message)
-                while self._queued > limits.PARTS_BYTES_MAX:
+                while self.queued > limits.PARTS_BYTES_MAX:
                     self._taken = trio.Event()
                     await self._taken.wait()
         except LinkLost as caught:
@@ -255,7 +255,7 @@ class Asker:
         if type(message) not in ANSWERS[question.kind]:
             raise RemoteProtocolError(f"{type(message).__name__} is no answer to {question.kind.__name__}")
         question.answers.append(message)
-        self._queued += _weight(message)
+        self.queued += _weight(message)
         question.wake()
 
     def _fail(self, error: LinkLost) -> None:
@@ -266,8 +266,8 @@ class Asker:
         self.lost.set()
 
     def _drain(self, weight: int) -> None:
-        self._queued -= weight
-        if self._queued <= limits.PARTS_BYTES_MAX:
+        self.queued -= weight
+        if self.queued <= limits.PARTS_BYTES_MAX:
             self._taken.set()
 
 

@@ -64,15 +64,8 @@ def headers(draw: st.DrawFn) -> Header:
     for _ in range(draw(st.integers(0, 5)) if streams else 0):
         first, length = draw(st.integers(0, 2**63)), draw(st.integers(0, 400_000))
         count = draw(st.integers(0, min(length, 20_000)))
-        runs.append(
-            Run(
-                draw(st.integers(0, len(streams) - 1)),
-                first,
-                first + length,
-                count,
-                draw(st.integers(0, limits.POINT_MAX)),
-            )
-        )
+        start = draw(st.integers(0, limits.POINT_MAX))
+        runs.append(Run(draw(st.integers(0, len(streams) - 1)), first, first + length, count, start))
     late = draw(st.booleans())
     low, high = (0, limits.POINT_MAX) if late else (bucket * limits.POINT_HZ, (bucket + width) * limits.POINT_HZ - 1)
     points = sorted(draw(st.tuples(st.integers(low, high), st.integers(low, high))))
