@@ -97,6 +97,17 @@ cdef u32 EVENTS_MAX = _limits.PACKET_EVENTS_MAX
 cdef int RUNS_MAX = _limits.PACKET_RUNS_MAX
 cdef int STREAMS_MAX = _limits.PACKET_STREAMS_MAX
 
+cdef enum:
+    HOST_BYTE = 1
+    APP_BYTE = 2
+
+cdef u8[256] NAME_BYTES         # which bytes a host's and an app's name may have: printable ASCII, an app no [ and :
+
+def _load_names():
+    for c in range(33, 127):
+        NAME_BYTES[c] = HOST_BYTE | (0 if c in b"[:" else APP_BYTE)
+_load_names()
+
 # ---------------------------------------------------------------- reading a minute
 
 cdef int month_at(text t) noexcept nogil:
@@ -568,12 +579,10 @@ cdef void forget(State *s) noexcept nogil:
 cdef inline bint is_name(const Names *d, int i, text p, Py_ssize_t n) noexcept nogil:
     return i < d.count and d.size[i] == n and memcmp(d.pool + d.start[i], p, n) == 0
 
-cdef int find_name(const Names *d, int guess, text p, Py_ssize_t n, u32 *where) noexcept nogil:
+cdef int find_name(const Names *d, text p, Py_ssize_t n, u32 *where) noexcept nogil:
     """Index of a name; -1 if it is not in there, and `where` says in which slot it belongs."""
     cdef u32 h = 2166136261U, i
     cdef Py_ssize_t k
-    if is_name(d, guess, p, n):
-        return guess
     for k in range(n):
         h = (h ^ p[k]) * 16777619U
     i = (h ^ (h >> 15)) & 1023
@@ -593,14 +602,18 @@ cdef int add_name(Names *d, u32 where, text p, Py_ssize_t n) noexcept nogil:
     d.slot[where] = <u16>d.count
     return d.count - 1
 
-cdef text tag_end(int head, text x, text end, text *name_end, Hit *hit) noexcept nogil:
-    """Reads `app[pid]: ` (RFC 5424: `app pid ` or `app - `) at x; where it ends, or NULL."""
-    cdef text b = name_end[0], first              # as far as the same name as before reaches
+cdef inline text name_end(text p, text x, text end, u8 bits) noexcept nogil:
+    """Where the name at p ends, looking from x on (what is before is one already); NULL if it is empty or too long."""
+    cdef text limit = end if end - p <= NAME_REACH else p + NAME_REACH + 1
+    while x < limit and NAME_BYTES[x[0]] & bits:
+        x += 1
+    return x if x > p and x - p <= NAME_REACH else NULL
+
+cdef inline text tag_end(int head, text b, text end, Hit *hit) noexcept nogil:
+    """Reads `[pid]: ` or `: ` behind an app's name (RFC 5424: ` pid ` or ` - `); where it ends, or NULL."""
+    cdef text first
     cdef i32 pid = 0
-    while b < end and b - x <= NAME_REACH and b[0] > 32 and b[0] < 127 and b[0] != c'[' and b[0] != c':':
-        b += 1
-    name_end[0] = b
-    if b == x or b - x > NAME_REACH or end - b < 2:
+    if end - b < 2:
         return NULL
     if b[0] == c':':
         return b + 2 if head != 2 and b[1] == c' ' else NULL
@@ -615,50 +628,74 @@ cdef text tag_end(int head, text x, text end, text *name_end, Hit *hit) noexcept
         b += 1
     if b == first or (first[0] == c'0' and b - first > 1):      # a leading zero would not come back
         return NULL
-    hit.pid = pid
-    hit.flags |= F_PID
     if head == 2:
-        return b + 1 if end - b > 0 and b[0] == c' ' else NULL
-    return b + 3 if end - b > 2 and b[0] == c']' and b[1] == c':' and b[2] == c' ' else NULL
+        b = b + 1 if end - b > 0 and b[0] == c' ' else NULL
+    else:
+        b = b + 3 if end - b > 2 and b[0] == c']' and b[1] == c':' and b[2] == c' ' else NULL
+    if b != NULL:
+        hit.pid = pid
+        hit.flags |= F_PID
+    return b
 
-cdef void read_tail(Packet *b, const Format *f, text end, Hit *hit) noexcept nogil:
+cdef inline text read_app(Packet *b, int head, text app, text end, Hit *hit, text *app_end) noexcept nogil:
+    """`app[pid]: ` at app: where it ends, NULL if it isn't there whole. Sets hit.app, -1: not in the dictionary yet."""
+    cdef text x = app
+    cdef int size = b.apps.size[b.app]
+    if end - app > size and is_name(&b.apps, b.app, app, size):
+        x += size                                       # begins like the line before
+    app_end[0] = name_end(app, x, end, APP_BYTE)
+    if app_end[0] == NULL:
+        return NULL
+    hit.app = b.app if size and app_end[0] == app + size and x != app else -1
+    return tag_end(head, app_end[0], end, hit)
+
+cdef inline text read_host(Packet *b, text host, text end, Hit *hit) noexcept nogil:
+    """Where the host ends, with a space behind it; NULL if there is none. Sets hit.host, -1: not known yet."""
+    cdef text x = host + b.hosts.size[b.host]
+    hit.host = b.host
+    if x < end and x[0] == c' ' and is_name(&b.hosts, b.host, host, x - host):
+        return x
+    hit.host = -1
+    x = name_end(host, host, end, HOST_BYTE)
+    return x if x != NULL and x < end and x[0] == c' ' else NULL
+
+cdef inline void read_tail(Packet *b, const Format *f, text end, Hit *hit) noexcept nogil:
     """` host app[pid]: ` behind the time, or RFC 5424's ` host app pid `: moves hit.stop behind what can be taken.
 
     Without a full tag BSD takes the host alone, ISO nothing: there anything may follow a time."""
-    cdef text x = hit.stop, host, host_end, app, app_end, stop
+    cdef text host = hit.stop + 1, host_end, app, app_end = NULL, stop
     cdef u32 where = 0, app_where = 0
-    cdef int h, a = -1
-    if end - x < 3 or x[0] != c' ':
+    if end - host < 2 or host[-1] != c' ':
         return
-    host = x + 1
-    host_end = host + b.hosts.size[b.host]              # first guess: the same as in the line before
-    if host_end >= end or host_end[0] != c' ' or not is_name(&b.hosts, b.host, host, host_end - host):
-        host_end = host
-        while host_end < end and host_end - host <= NAME_REACH and host_end[0] > 32 and host_end[0] < 127:
-            host_end += 1
-        if host_end == end or host_end[0] != c' ' or host_end == host or host_end - host > NAME_REACH:
-            return
     if f.kind == ISO and f.head == 0 and not digit(host[0]) and not letter(host[0]):
         return
-    app = app_end = host_end + 1
-    if end - app > b.apps.size[b.app] and is_name(&b.apps, b.app, app, b.apps.size[b.app]):
-        app_end += b.apps.size[b.app]
-    stop = tag_end(f.head, app, end, &app_end, hit)
-    h = find_name(&b.hosts, b.host, host, host_end - host, &where)
-    if stop != NULL:
-        a = find_name(&b.apps, b.app, app, app_end - app, &app_where)
-        if a < 0 and b.apps.count == NAMES_MAX:         # full: the name stays in its line
+    host_end = read_host(b, host, end, hit)
+    if host_end == NULL:
+        return
+    app = host_end + 1
+    stop = read_app(b, f.head, app, end, hit, &app_end)
+    if stop == NULL and f.kind == ISO:
+        return
+    if hit.host < 0:
+        hit.host = find_name(&b.hosts, host, host_end - host, &where)
+    if stop != NULL and hit.app < 0:
+        hit.app = find_name(&b.apps, app, app_end - app, &app_where)
+        if hit.app < 0 and b.apps.count == NAMES_MAX:   # full: the name stays in its line
             stop = NULL
-    if (h < 0 and b.hosts.count == NAMES_MAX) or (stop == NULL and f.kind == ISO):
+    if (hit.host < 0 and b.hosts.count == NAMES_MAX) or (stop == NULL and f.kind == ISO):
         hit.flags &= ~F_PID
         return
-    hit.host = b.host = h if h >= 0 else add_name(&b.hosts, where, host, host_end - host)
+    if hit.host < 0:
+        hit.host = add_name(&b.hosts, where, host, host_end - host)
+    b.host = hit.host
     hit.flags |= F_HOST
     hit.stop = app
     if stop == NULL:
         hit.flags &= ~F_PID
         return
-    hit.app = b.app = a if a >= 0 else add_name(&b.apps, app_where, app, app_end - app)
+    if hit.app < 0:
+        hit.app = add_name(&b.apps, app_where, app, app_end - app)
+    b.app = hit.app
     hit.flags |= F_APP
     hit.stop = stop
 
@@ -1060,7 +1097,8 @@ cdef class Builder:
     cdef void take_back(self):
         """The buffers of the last packet again, unless someone still looks at them, or they are far larger than needed."""
         cdef Packet *b = self.b
-        cdef bint keep_lines = b.lines_size > b.lines_room // 8, keep_rows = b.count > b.rows_room // 16
+        cdef bint keep_lines = b.count == 0 or b.lines_size > b.lines_room // 8
+        cdef bint keep_rows = b.count == 0 or b.count > b.rows_room // 16
         if self.lines_room is not None:
             keep_lines = keep_lines and self.lines_room.views == 0
             keep_rows = keep_rows and self.rows_room.views == 0
