@@ -10,6 +10,7 @@ from collections import deque
 import trio
 
 from protocol.connection import Connection
+from protocol.limits import READ_SIZE
 from service.machine import Machine
 
 # 8 of the largest packets, or some 250 of usual size; more than a disk takes in a tenth of a second.
@@ -100,8 +101,8 @@ class Metered(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         wanted = _begun(self._connection)
-        if wanted and not self._reserved:
-            await self._budget.begin(self, wanted)
+        if wanted > max(self._reserved, READ_SIZE):
+            await self._budget.begin(self, wanted - self._reserved)
             self._reserved = wanted
         return await self._stream.receive_some(max_bytes)
 

@@ -21,6 +21,9 @@ from protocol.identity import node_id
 from protocol.limits import PEERS_MAX
 from protocol.messages import Peer
 
+# Every other exchange is with somebody new, if there is any: so all meet soon, and a dead address can't take all turns.
+UNMET_SHARE = 0.5
+
 
 @dataclass(slots=True)
 class Known:
@@ -53,6 +56,9 @@ class Members:
 
     def tick(self) -> str | None:
         """The address to exchange views with now; None while nobody is known."""
+        unmet = sorted(self._unmet())
+        if unmet and self._random.random() < UNMET_SHARE:
+            return self._random.choice(unmet)
         targets = sorted(self._targets())
         return self._random.choice(targets) if targets else None
 
@@ -90,10 +96,15 @@ class Members:
         assert self.me.node not in self.known
         assert all(node == known.peer.node == node_id(known.peer.public) for node, known in self.known.items())
 
-    def _targets(self) -> Iterable[str]:
-        claims = (known.claimed for known in self.known.values() if known.claimed)
-        addresses = (known.peer.address for known in self.known.values() if known.peer.address)
-        return {*self._joins, *claims, *addresses} - {self.me.address}
+    def _targets(self) -> set[str]:
+        addresses = {known.peer.address for known in self.known.values()}
+        return self._unmet() | addresses - {self.me.address}
+
+    def _unmet(self) -> set[str]:
+        """Addresses at which nobody was met yet."""
+        claims = {known.claimed for known in self.known.values() if known.claimed}
+        heard_of = {known.peer.address for known in self.known.values() if not known.confirmed}
+        return (self._joins | claims | heard_of) - {self.me.address}
 
     def _learn(self, peer: Peer, now: float) -> bool:
         if peer.node == self.me.node or node_id(peer.public) != peer.node or not peer.address:
