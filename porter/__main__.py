@@ -19,6 +19,7 @@ from porter import report
 from porter.audit import Found, audit, look_at_archive, look_at_bucks
 from porter.cluster import NobodyError
 from porter.grep import Match, as_json, as_raw, as_text, grep
+from porter.objects import ObjectsError, open_objects
 from porter.output import ClosedError, Output
 from porter.progress import progress
 from porter.reader import Reader, connect, open_reader
@@ -34,6 +35,7 @@ from service.config import ConfigError, load, options
 from service.machine import Machine
 from service.run import DONE, NOT_DONE, SHORTFALL, USAGE
 from service.run import run as run_process
+from service.units import read_duration
 
 if TYPE_CHECKING:
     from porter.archived import Archive
@@ -44,6 +46,7 @@ FORESEEN: dict[type[Exception], int] = {
     UnknownFileError: NOT_DONE,
     FormatError: NOT_DONE,  # an archive's object that is not what it was
     QueryError: USAGE,
+    ObjectsError: NOT_DONE,
     ClosedError: DONE,
 }
 
@@ -126,6 +129,26 @@ def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, **
     _run(job, flags)
 
 
+@main.command("archive")
+@click.option("--older", metavar="DURATION", default="48h", show_default=True, help="0s takes whatever there is now.")
+@options(PorterSettings)
+def archive_command(older: str, **flags: Any) -> None:
+    """Write what is old enough to the archive as Parquet, read it back, and judge how complete it is."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        from porter.archive import Archiver
+
+        if not settings.archive:
+            raise ConfigError("--archive: a folder or s3://bucket/prefix is needed")
+        objects = open_objects(settings.archive, endpoint=settings.endpoint)
+        async with connect(machine, settings) as cluster:
+            with progress("archive", 0, machine.now) as shown:
+                done = await Archiver(machine, cluster, objects).run(_older(older), shown.step)
+        return report.archived(done, as_json=settings.json_)
+
+    _run(job, flags)
+
+
 @main.command("status")
 @options(PorterSettings)
 def status_command(**flags: Any) -> None:
@@ -149,7 +172,6 @@ def archive_of(machine: Machine, settings: PorterSettings) -> Archive | None:
     if not settings.archive:
         return None
     from porter.archived import Archive
-    from porter.objects import open_objects
 
     return Archive(machine, open_objects(settings.archive, endpoint=settings.endpoint), settings.env)
 
@@ -174,6 +196,13 @@ def _code(state: str, troubles: bool) -> int:
     if state == COMPLETE:
         return SHORTFALL if troubles else DONE
     return SHORTFALL if state == UNKNOWN else NOT_DONE
+
+
+def _older(text: str) -> int:
+    try:
+        return int(read_duration(text))
+    except ValueError as error:
+        raise ConfigError(f"--older: {error}") from error
 
 
 def _buckets(machine: Machine, since: str, until: str) -> tuple[int, int]:

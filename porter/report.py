@@ -6,12 +6,17 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from porter.audit import Audit
 from porter.reader import numbers_text
 from porter.verdict import COMPLETE, Account
+from service.run import DONE, SHORTFALL
 
-__all__ = ["audit_table", "clock_text", "json_line", "lines_of", "size_text", "table"]
+if TYPE_CHECKING:
+    from porter.archive import Archived
+
+__all__ = ["archived", "audit_table", "clock_text", "json_line", "lines_of", "size_text", "table"]
 
 COLOURS = {"complete": "green", "unknown": "yellow", "incomplete": "red", "conflicting": "magenta"}
 
@@ -35,6 +40,26 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 def json_line(document: object) -> None:
     """Print one JSON document."""
     print(json.dumps(document, sort_keys=True, ensure_ascii=False))
+
+
+def archived(done: Sequence[Archived], *, as_json: bool) -> int:
+    """Print what became of each hour; the exit code of the job."""
+    if as_json:
+        for one in done:
+            json_line({**one.__dict__, "part": str(one.part or ""), "quarantined": len(one.quarantined)})
+    elif done:
+        columns = ("hour", "part", "verdict", "packets", "rows", "raw", "stored", "missing", "quarantined", "clashes")
+        table("", columns, map(_hour_row, done))
+    else:
+        print("nothing is old enough to be archived")
+    return SHORTFALL if any(one.short or one.clashes for one in done) else DONE
+
+
+def _hour_row(one: Archived) -> Sequence[str]:
+    counts = (one.missing, len(one.quarantined), one.clashes)
+    sizes = (size_text(one.raw), size_text(one.stored))
+    part = str(one.part) if one.part else "-"
+    return (clock_text(one.hour)[:13], part, one.state, str(one.packets), str(one.rows), *sizes, *map(str, counts))
 
 
 def audit_table(found: Audit) -> None:

@@ -27,6 +27,8 @@ from protocol.link import Link
 from protocol.messages import (
     Buckets,
     BucketsAre,
+    Clock,
+    ClockIs,
     Done,
     Get,
     Hello,
@@ -136,6 +138,7 @@ class FakeBuck:
     peers: list[FakeBuck] = field(default_factory=list)
     env: str = ENV
     width: int = WIDTH
+    time_s: int = BUCKET + 3 * WIDTH
     dead: bool = False  # no connection
     unsure: bool = False
     conflicts: set[Key] = field(default_factory=set)
@@ -181,6 +184,8 @@ class FakeBuck:
         match message:
             case Peers(ask):
                 return [View(ask, self.width, tuple(buck.peer() for buck in [self, *self.peers]))]
+            case Clock(ask):
+                return [ClockIs(ask, self.time_s * 10**9)]
             case Buckets(ask, start, end):
                 return [BucketsAre(ask, tuple(self._bucket(one) for one in sorted(self.packets) if start <= one < end))]
             case List(ask, bucket, host, path):

@@ -1,0 +1,163 @@
+"""`audit` over bucks: what was injected is reported, exactly that, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from porter.audit import Audit, Found, audit, look_at_bucks
+from porter.report import lines_of
+from porter.status import status, status_document
+from porter.verdict import COMPLETE, CONFLICTING, INCOMPLETE, UNKNOWN
+from protocol.packet import Packet, build, read
+from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of
+from tests.porter.sealing import Chain
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+def ignore(done: int, what: str) -> None:
+    """A job's progress, unseen."""
+
+
+async def audited(bucks: Sequence[FakeBuck], *, deep: bool = False) -> Audit:
+    """The audit of these bucks."""
+    found = Found()
+    async with cluster_of(bucks) as cluster:
+        await look_at_bucks(cluster, found, 0, 0, deep, ignore)
+    return audit(ENV, found)
+
+
+def fleet(copies: int = 2) -> tuple[list[FakeBuck], FakeTailer, Chain]:
+    """Three bucks with nine packets of a tailer, in `copies` copies each, and its goodbye."""
+    bucks, tailer = bucks_of(3), FakeTailer()
+    for number in range(9):
+        tailer.read(b"/log", b"line %d\n" % number, first=7 * number, bucket=BUCKET + WIDTH * (number // 3))
+    for number, packet in enumerate(tailer.packets):
+        for copy in range(copies):
+            bucks[(number + copy) % 3].put([packet])
+    chain = Chain(tailer)
+    chain.seal(tailer.packets, until=BUCKET + 3 * WIDTH, closing=True)
+    for buck in bucks[:2]:
+        buck.seals = [seal.data for seal in chain.seals]
+    return bucks, tailer, chain
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_a_healthy_cluster_is_complete_and_its_copies_are_counted(deep: bool) -> None:
+    bucks, tailer, _ = fleet()
+    found = await audited(bucks, deep=deep)
+    assert found.verdict.state == COMPLETE
+    assert found.copies == {tailer.key.node: {1: 0, 2: 9}}
+    assert lines_of(found) == []
+
+
+async def test_a_packet_that_nobody_has_is_named() -> None:
+    bucks, tailer, _ = fleet()
+    for buck in bucks:
+        for packets in buck.packets.values():
+            packets[:] = [packet for packet in packets if packet.header.number not in (4, 5)]
+    found = await audited(bucks)
+    assert found.verdict.state == INCOMPLETE
+    (line,) = lines_of(found)
+    assert "incomplete: packets 4-5 of epoch 1" in line
+    assert line.startswith(f"web1 ({tailer.key.node.hex()[:12]})")
+
+
+async def test_with_a_dead_buck_what_is_missing_is_unknown_and_what_is_there_is_complete() -> None:
+    bucks, _, _ = fleet(copies=2)
+    bucks[2].dead = True
+    found = await audited(bucks)
+    assert found.verdict.state == COMPLETE, "the others have a copy of each"
+    assert found.troubles == ("not asked: buck2 (buck2:7000): Connection refused",)
+    bucks, _, _ = fleet(copies=1)
+    bucks[2].dead = True
+    assert (await audited(bucks)).verdict.state == UNKNOWN
+
+
+async def test_a_buck_that_is_unsure_counts_as_not_asked() -> None:
+    bucks, _, _ = fleet()
+    bucks[1].unsure = True
+    for buck in bucks:
+        buck.packets[BUCKET] = []
+    found = await audited(bucks)
+    assert found.verdict.state == UNKNOWN
+    assert "unsure what it holds: buck1 (buck1:7000)" in found.troubles
+
+
+async def test_a_forged_seal_is_not_believed_and_who_showed_it_is_named() -> None:
+    bucks, _, chain = fleet()
+    forged = bytearray(chain.seals[0].data)
+    forged[-70] ^= 1
+    bucks[2].seals = [bytes(forged)]
+    found = await audited(bucks)
+    assert found.verdict.state == COMPLETE
+    (line,) = found.troubles
+    assert line.startswith("buck2 (buck2:7000): a seal that doesn't hold")
+
+
+async def test_two_packets_under_one_key_are_a_conflict_even_if_no_buck_has_noticed() -> None:
+    bucks, tailer, _ = fleet()
+    twin = FakeTailer()
+    other = twin.read(b"/log", b"LINE 0\n")[0]
+    assert other.header.key == tailer.packets[0].header.key
+    bucks[0].packets[BUCKET][0] = other
+    found = await audited(bucks, deep=True)
+    assert found.verdict.state == CONFLICTING
+
+
+def broken_copies(bucks: Sequence[FakeBuck], member: int, spoilt: dict[int, bytes]) -> None:
+    """One buck gives other bytes for these numbers."""
+    bucks[member].spoil = lambda packet: spoilt.get(packet.header.number, bytes(packet.data))
+
+
+async def test_deep_names_the_corrupt_copy_and_the_good_one_counts() -> None:
+    bucks, tailer, _ = fleet()
+    broken_copies(bucks, 0, {0: bytes(tailer.packets[0].data)[:-1] + b"\0"})
+    found = await audited(bucks, deep=True)
+    assert found.verdict.state == COMPLETE
+    (line,) = found.troubles
+    assert line.startswith(
+        f"a bad copy: packet 0 of {tailer.key.node.hex()}/1 in bucket {BUCKET} on buck0 (buck0:7000)"
+    )
+    assert found.copies[tailer.key.node][1] == 1
+
+
+async def test_deep_finds_rows_that_are_not_what_the_header_says() -> None:
+    bucks, tailer, _ = fleet(copies=1)
+    packet = tailer.packets[0]
+    lie = replace(packet.header, content=bytes(32))
+    broken_copies(bucks, 0, {0: build(lie, bytes(packet.body))})
+    found = await audited(bucks, deep=True)
+    assert found.verdict.state == INCOMPLETE
+    assert "its rows are not what its header says" in found.troubles[0]
+
+
+async def test_deep_finds_a_packet_that_its_tailer_has_not_signed() -> None:
+    bucks, tailer, _ = fleet(copies=1)
+    forger = FakeTailer()
+    forged: Packet = forger.read(b"/log", b"LINE 0\n")[0]
+    broken_copies(bucks, 0, {0: bytes(read(bytes(forged.data)).data)})
+    assert forged.header.key == tailer.packets[0].header.key
+    found = await audited(bucks, deep=True)
+    assert found.verdict.state == INCOMPLETE
+    assert "it is not what its tailer has signed" in found.troubles[0]
+
+
+async def test_status_shows_nodes_tailers_and_copies() -> None:
+    bucks, tailer, _ = fleet()
+    bucks[2].dead = True
+    async with cluster_of(bucks) as cluster:
+        document = status_document(await status(cluster, ignore))
+    nodes = document["nodes"]
+    assert isinstance(nodes, list)
+    assert [(node["address"], node["live"], node["packets"]) for node in nodes] == [
+        ("buck0:7000", True, 6),
+        ("buck1:7000", True, 6),
+        ("buck2:7000", False, 0),
+    ]
+    assert nodes[2]["trouble"] == "Connection refused"
+    assert document["width"] == WIDTH
+    assert document["copies"] == {tailer.key.node.hex(): {2: 3, 1: 6}}

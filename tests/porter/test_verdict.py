@@ -1,0 +1,184 @@
+"""Verdicts: what is said of what is missing, of what can't be known, and of what contradicts itself."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from porter.verdict import COMPLETE, CONFLICTING, INCOMPLETE, UNKNOWN, Evidence, Verdict, judge
+from protocol.packet import Class, Packet
+from protocol.ranges import Ranges
+from protocol.seal import Seal
+from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeTailer
+from tests.porter.sealing import Chain
+
+DUE = BUCKET + WIDTH
+
+
+def held_of(packets: Sequence[Packet]) -> dict[tuple[bytes, int], dict[int, Ranges]]:
+    """As listings would say it."""
+    held: defaultdict[tuple[bytes, int], defaultdict[int, Ranges]] = defaultdict(lambda: defaultdict(Ranges))
+    for packet in packets:
+        header = packet.header
+        held[header.tailer, header.epoch][header.bucket].add(header.number, header.number + 1)
+    return {epoch: dict(buckets) for epoch, buckets in held.items()}
+
+
+def judged(seals: Sequence[Seal], packets: Sequence[Packet], **more: object) -> Verdict:
+    """The verdict on what a few packets leave."""
+    evidence = Evidence(seals, held_of(packets), **{"due": DUE, **more})  # type: ignore[arg-type]  # as the test says
+    return judge(ENV, evidence)
+
+
+def five() -> tuple[FakeTailer, list[Packet], Chain]:
+    """A tailer with five packets and a chain for them."""
+    tailer = FakeTailer()
+    for number in range(5):
+        tailer.read(b"/log", b"line %d\n" % number, first=7 * number)
+    return tailer, tailer.packets, Chain(tailer)
+
+
+def test_all_that_is_sealed_is_held() -> None:
+    _, packets, chain = five()
+    verdict = judged([chain.seal(packets)], packets)
+    (account,) = verdict.accounts
+    assert verdict.state == account.state == COMPLETE
+    assert (account.packets, account.events, account.raw, account.seal) == (5, 5, 35, 0)
+
+
+def test_a_missing_packet_is_incomplete_with_its_numbers() -> None:
+    _, packets, chain = five()
+    verdict = judged([chain.seal(packets)], [*packets[:2], packets[4]])
+    (gap,) = verdict.accounts[0].gaps
+    assert verdict.state == INCOMPLETE
+    assert (gap.epoch, gap.bucket, gap.numbers, gap.allowed) == (1, BUCKET, Ranges([(2, 4)]), False)
+
+
+def test_what_a_class_allowed_to_be_lost_is_incomplete_and_no_broken_promise() -> None:
+    tailer = FakeTailer()
+    packets = tailer.read(b"/log", b"a\n", kind=Class(1, False, False))
+    verdict = judged([Chain(tailer).seal(packets)], [])
+    assert verdict.state == INCOMPLETE
+    assert verdict.accounts[0].gaps[0].allowed
+
+
+def test_a_missing_packet_that_a_silent_buck_may_have_is_unknown() -> None:
+    _, packets, chain = five()
+    verdict = judged([chain.seal(packets)], packets[:4], asked=False)
+    assert verdict.state == UNKNOWN
+    assert "may be on a buck that was not asked" in verdict.accounts[0].unknown[0].reason
+
+
+def test_a_missing_seal_makes_its_time_unknown() -> None:
+    _, packets, chain = five()
+    seals = [
+        chain.seal(packets[:2]),
+        chain.seal(packets[2:3], until=DUE + WIDTH),
+        chain.seal(packets[3:], until=DUE + 600),
+    ]
+    verdict = judged([seals[0], seals[2]], packets)
+    assert verdict.state == UNKNOWN
+    (unknown,) = verdict.accounts[0].unknown
+    assert (unknown.start, unknown.end) == (seals[0].until, seals[2].until)
+
+
+def test_a_host_that_fell_silent_is_unknown_from_there_on_but_not_after_a_goodbye() -> None:
+    _, packets, chain = five()
+    seal = chain.seal(packets)
+    assert judged([seal], packets, due=DUE).state == COMPLETE
+    late = judged([seal], packets, due=DUE + WIDTH)
+    assert late.state == UNKNOWN
+    assert late.accounts[0].unknown[0].start == seal.until
+    goodbye = chain.seal([], until=DUE, closing=True)
+    assert judged([seal, goodbye], packets, due=DUE + 9 * WIDTH).state == COMPLETE
+
+
+def test_a_tailer_without_any_seal_is_unknown() -> None:
+    _, packets, _ = five()
+    verdict = judged([], packets)
+    assert verdict.state == UNKNOWN
+    assert verdict.accounts[0].unstated == 5
+
+
+def test_packets_that_are_not_sealed_yet_are_counted_and_change_nothing() -> None:
+    _, packets, chain = five()
+    verdict = judged([chain.seal(packets[:3])], packets)
+    assert verdict.state == COMPLETE
+    assert verdict.accounts[0].unstated == 2
+
+
+def test_two_chains_of_one_key_are_a_conflict() -> None:
+    tailer, packets, chain = five()
+    twin = Chain(tailer)
+    verdict = judged([chain.seal(packets), twin.seal(packets[:1])], packets)
+    assert verdict.state == CONFLICTING
+
+
+def test_two_packets_under_one_key_are_a_conflict() -> None:
+    _, packets, chain = five()
+    verdict = judged([chain.seal(packets)], packets, conflicts=[packets[1].header.key])
+    assert verdict.state == CONFLICTING
+    assert "numbered 1" in verdict.accounts[0].conflicts[0]
+
+
+def test_what_a_crash_took_is_unknown_unless_the_files_were_read_again() -> None:
+    tailer, packets, chain = five()
+    seal = chain.seal(packets, lost_after=4)
+    assert judged([seal], packets).state == UNKNOWN
+    assert judged([seal], packets, healed=frozenset({tailer.key.node})).state == COMPLETE
+
+
+def test_events_dropped_at_the_source_make_it_incomplete() -> None:
+    _, packets, chain = five()
+    assert judged([chain.seal(packets, dropped=3)], packets).state == INCOMPLETE
+
+
+def test_a_range_looks_at_its_own_buckets_only() -> None:
+    tailer = FakeTailer()
+    first = tailer.read(b"/log", b"a\n")
+    second = tailer.read(b"/log", b"b\n", first=2, bucket=BUCKET + WIDTH)
+    seal = Chain(tailer).seal([*first, *second], until=BUCKET + 2 * WIDTH)
+    evidence = Evidence([seal], held_of(second), due=0)
+    assert judge(ENV, evidence).state == INCOMPLETE
+    assert judge(ENV, evidence, start=BUCKET + WIDTH).state == COMPLETE
+    assert judge(ENV, evidence, end=BUCKET + WIDTH).state == INCOMPLETE
+
+
+def test_a_verdict_of_one_host_does_not_speak_of_others() -> None:
+    one, other = FakeTailer("a"), FakeTailer("b")
+    packets = [*one.read(b"/log", b"a\n"), *other.read(b"/log", b"b\n")]
+    seals = [Chain(one).seal(packets[:1]), Chain(other).seal(packets[1:])]
+    evidence = Evidence(seals, held_of(packets[:1]))
+    assert judge(ENV, evidence, hosts=[b"a"]).state == COMPLETE
+    assert judge(ENV, evidence, hosts=[b"b"]).state == INCOMPLETE
+
+
+@given(st.sets(st.integers(0, 11)), st.lists(st.integers(1, 11), max_size=3))
+def test_the_gaps_are_exactly_what_is_missing_however_it_was_sealed(lost: set[int], cuts: list[int]) -> None:
+    tailer = FakeTailer()
+    for number in range(12):
+        tailer.read(b"/log", b"x\n", first=2 * number, bucket=BUCKET + WIDTH * (number % 3))
+    chain = Chain(tailer)
+    edges = [0, *sorted(set(cuts)), 12]
+    for low, high in zip(edges, edges[1:], strict=False):
+        chain.seal(tailer.packets[low:high])
+    kept = [packet for packet in tailer.packets if packet.header.number not in lost]
+    verdict = judged(chain.seals, kept)
+    missing = {number for account in verdict.accounts for gap in account.gaps for number in gap.numbers.numbers()}
+    assert missing == lost
+    assert verdict.state == (INCOMPLETE if lost else COMPLETE)
+
+
+def test_the_document_is_json_and_says_as_of_which_seal() -> None:
+    _, packets, chain = five()
+    seal = chain.seal(packets)
+    document = json.loads(json.dumps(judged([seal], packets[1:]).document(parts=["a"])))
+    (tailer,) = document["tailers"]
+    assert document["state"] == "incomplete"
+    assert document["parts"] == ["a"]
+    assert tailer["seal"] == {"number": 0, "digest": seal.digest.hex(), "until": seal.until, "closing": False}
+    assert tailer["incomplete"][0]["numbers"] == [0, 1]
