@@ -38,17 +38,23 @@ gather_text([(rows, first, last), …]) -> (data, offsets 'i')     `text` of row
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from protocol._kernel_py_rows import Table, view
 from protocol.columns import (
     APP,
+    APP_COLUMN,
+    FORMAT,
     HOST,
     NONE,
     PID,
+    PID_COLUMN,
     PID_MAX,
     POINT_MAX,
+    POINTS,
+    PRI,
+    SHN,
     TIME,
     WIDE_NONE,
     RunLike,
@@ -60,43 +66,26 @@ from protocol.formats import Format
 from protocol.limits import DICTIONARY_MAX, FORMATS_MAX
 
 Buffer = bytes | bytearray | memoryview
-_DIFFERENCE_MAX: Final = 1 << 62  # of points: no two of them lie further apart
 _TEXT_MAX: Final = (1 << 31) - 1  # Arrow's offsets are i32
 _WIDE_MAX: Final = WIDE_NONE  # entries of an archive's dictionary
 
 
-class _Cursor:
-    """Walks one column; past its end is an error."""
-
-    __slots__ = ("at", "data", "end")
-
-    def __init__(self, data: bytes, start: int, end: int) -> None:
-        self.data, self.at, self.end = data, start, end
-
-    def byte(self) -> int:
-        if self.at >= self.end:
-            raise ColumnsError("a column ends before its rows")
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def difference(self) -> int:
-        """A zigzag varint of at most 64 bits."""
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                break
+def _differences(column: bytes) -> Iterator[int]:
+    """The numbers of a column of zigzag varints, each of at most 64 bits."""
+    value = shift = 0
+    for byte in column:
+        value |= (byte & 127) << shift
+        if byte < 128:
+            if value >> 64:
+                raise ColumnsError("a number of more than 64 bits")
+            yield value >> 1 ^ -(value & 1)
+            value = shift = 0
+        else:
             shift += 7
             if shift > 63:
                 raise ColumnsError("a number of more than 64 bits")
-        if value >> 64:
-            raise ColumnsError("a number of more than 64 bits")
-        return value >> 1 ^ -(value & 1)
-
-    def close(self) -> None:
-        if self.at != self.end:
-            raise ColumnsError("a column goes on after its last row")
+    if shift:
+        raise ColumnsError("a column ends before its rows")
 
 
 class Rows(Table):
@@ -123,9 +112,9 @@ class Rows(Table):
         rows._tables(formats, FORMATS_MAX, shn, app, DICTIONARY_MAX)
         data = bytes(body)
         rows.lines = data[: edges[1]]
-        rows._flags = data[edges[1] : edges[2]]
+        rows._set_flags(data[edges[1] : edges[2]])
         rows._split()
-        rows._walk([_Cursor(data, edges[i], edges[i + 1]) for i in range(2, 8)], checked)
+        rows._walk([data[edges[i] : edges[i + 1]] for i in range(8)], checked)
         rows._measure()
         rows._place(checked)
         return rows
@@ -143,42 +132,59 @@ class Rows(Table):
             at += size + 1
             self._starts.append(at)
 
-    def _walk(self, cursors: list[_Cursor], runs: list[RunLike]) -> None:
+    def _walk(self, columns: list[bytes], runs: list[RunLike]) -> None:
         """Reads the small columns side by side, row by row."""
-        form, points, shn, app, pid, pri = cursors
+        names = (iter(columns[FORMAT]), iter(columns[SHN]), iter(columns[APP_COLUMN]), iter(columns[PRI]))
+        numbers = (_differences(columns[POINTS]), _differences(columns[PID_COLUMN]))
         last_pids: dict[int, int] = {}
-        flags = iter(self._flags)
-        for stream, _first, _end, count, start in runs:
-            point = start
-            for _ in range(count):
-                flag = next(flags)
-                index, host, name, number, priority = WIDE_NONE, WIDE_NONE, WIDE_NONE, -1, NONE
-                if flag & TIME:
-                    index = form.byte()
-                    scale, head = self._format_at(index)
-                    point = _step(point, scale, points.difference())
-                    priority = pri.byte() if head else NONE
-                if flag & HOST:
-                    host = shn.byte()
-                if flag & APP:
-                    name = app.byte()
-                if flag & PID:
-                    number = last_pids.get(name, 0) + pid.difference()
-                    if not 0 <= number <= PID_MAX:
-                        raise ColumnsError(f"process number {number}")
-                    last_pids[name] = number
-                self._append(stream, point, index, host, name, number, priority)
-        for cursor in cursors:
-            cursor.close()
+        rows: list[tuple[int, ...]] = []
+        try:
+            for stream, _first, _end, count, start in runs:
+                self._stream.extend([stream] * count)
+                self._walk_run(self._flags[len(rows) : len(rows) + count], start, names, numbers, last_pids, rows)
+        except StopIteration:
+            raise ColumnsError("a column ends before its rows") from None
+        for column in (*names, *numbers):
+            if next(column, None) is not None:
+                raise ColumnsError("a column goes on after its last row")
+        arrays = (self._points, self._format, self._shn, self._app, self._pid, self._pri)
+        for values, into in zip(zip(*rows, strict=True), arrays, strict=bool(rows)):
+            into.extend(values)
 
-    def _append(self, stream: int, point: int, form: int, shn: int, app: int, pid: int, pri: int) -> None:
-        self._stream.append(stream)
-        self._points.append(point)
-        self._format.append(form)
-        self._shn.append(shn)
-        self._app.append(app)
-        self._pid.append(pid)
-        self._pri.append(pri)
+    def _walk_run(
+        self,
+        flags: bytes,
+        point: int,
+        names: tuple[Iterator[int], ...],
+        numbers: tuple[Iterator[int], ...],
+        last_pids: dict[int, int],
+        rows: list[tuple[int, ...]],
+    ) -> None:
+        """Appends the rows of one run, which starts at `point`. StopIteration where a column ends early."""
+        (form, shn, app, pri), (points, pids) = names, numbers
+        units = self._units
+        for flag in flags:
+            index, host, name, pid, priority = WIDE_NONE, WIDE_NONE, WIDE_NONE, -1, NONE
+            if flag & TIME:
+                index = next(form)
+                if index >= len(units):
+                    raise ColumnsError(f"format {index} of {len(units)}")
+                scale, head = units[index]
+                point = (point // scale + next(points)) * scale
+                if not 0 <= point <= POINT_MAX:
+                    raise ColumnsError(f"a point outside of time: {point}")
+                if head:
+                    priority = next(pri)
+                if flag & HOST:
+                    host = next(shn)
+                if flag & APP:
+                    name = next(app)
+                if flag & PID:
+                    pid = last_pids.get(name, 0) + next(pids)
+                    if not 0 <= pid <= PID_MAX:
+                        raise ColumnsError(f"process number {pid}")
+                    last_pids[name] = pid
+            rows.append((point, index, host, name, pid, priority))
 
     def _place(self, runs: list[RunLike]) -> None:
         """Each row's offset: a run's rows lie one behind the other, and fill it."""
@@ -217,7 +223,7 @@ class Rows(Table):
     ) -> "Rows":
         """The rows of an archive. Which buffers, of which types: see the module's docstring."""
         rows = cls()
-        rows._flags = bytes(_array("B", flags, None))
+        rows._set_flags(bytes(_array("B", flags, None)))
         rows.count = count = len(rows._flags)
         rows._tables(formats, _WIDE_MAX, shn_names, app_names, _WIDE_MAX)
         rows._points = _array("Q", points, count)
@@ -247,7 +253,7 @@ class Rows(Table):
         for i, flag in enumerate(self._flags):
             if not flag & TIME:
                 self._format[i] = WIDE_NONE
-            if not flag & TIME or not self._format_at(self._format[i])[1]:
+            if not flag & TIME or not self._shape(i, 0).form.head:
                 self._pri[i] = NONE
             if not flag & HOST:
                 self._shn[i] = WIDE_NONE
@@ -287,15 +293,6 @@ def gather_text(pieces: Iterable[tuple[Rows, int, int]]) -> tuple[bytes, memoryv
         at += len(text)
         offsets.append(at)
     return data, view(offsets)
-
-
-def _step(point: int, scale: int, difference: int) -> int:
-    if abs(difference) >= _DIFFERENCE_MAX:
-        raise ColumnsError("a difference between points that no two of them have")
-    point = (point // scale + difference) * scale
-    if not 0 <= point <= POINT_MAX:
-        raise ColumnsError(f"a point outside of time: {point}")
-    return point
 
 
 def _array(code: str, data: object, count: int | None) -> "array[int]":

@@ -9,16 +9,24 @@ from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocol.columns import APP, CRLF, FLAGS_OK, HOST, NONE, OPEN, PID, PID_MAX, PRI_MAX, TIME, check_names
 from protocol.errors import ColumnsError
 from protocol.formats import EPOCH, MINUTE_SIZES, SECONDS_END, SECONDS_MIN, SHAPES, Format
 from protocol.limits import LINE_MAX, POINT_HZ
 
-_EPOCH_MIN: Final = 1_000_000_000  # the first second of ten digits
+_POINT_MIN, _POINT_END = SECONDS_MIN * POINT_HZ, SECONDS_END * POINT_HZ
+_EPOCH_MIN: Final = 1_000_000_000 * POINT_HZ  # the first second of ten digits
 _RAW_MAX: Final = LINE_MAX + 2  # a line and its CR LF
 _DAWN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TWO: Final = [b"%02d" % i for i in range(60)]
+_BYTES: Final = [bytes((i,)) for i in range(256)]
+_SCALES: Final = [10 ** (8 - digits) for digits in range(9)]
+_GOOD: Final = bytes(flags for flags in range(256) if FLAGS_OK[flags])
+_ENDS: Final = {0: b"\n", CRLF: b"\r\n", OPEN: b""}
+_END_SIZES: Final = {flags: len(end) for flags, end in _ENDS.items()}
+_HEAD_SIZES: Final = (0, 2, 4)  # `<` and `>`, `1 `
 
 
 def text_size(form: Format) -> int:
@@ -48,18 +56,26 @@ def _minute(kind: int, sep: int, minute: int) -> bytes:
 
 def time_text(form: Format, point: int) -> bytes:
     """The bytes of this point in this format."""
-    ticks = point // form.scale
-    seconds, fraction = divmod(ticks, 10**form.digits)
+    seconds, fraction = divmod(point, POINT_HZ)
     seconds += form.offset
     if form.kind == EPOCH:
         text = b"%d" % seconds
     else:
-        text = _minute(form.kind, form.sep, seconds // 60) + b"%02d" % (seconds % 60)
+        text = _minute(form.kind, form.sep, seconds // 60) + _TWO[seconds % 60]
     if form.mark:
-        text += bytes((form.mark,))
+        text += _BYTES[form.mark]
     if form.digits:
-        text += b"%0*d" % (form.digits, fraction)
+        text += (b"%08d" % fraction)[: form.digits]
     return text if form.extra else text + form.zone
+
+
+class Shape(NamedTuple):
+    """What is the same in all holes of one format, host and application, with or without a pid."""
+
+    form: Format
+    middle: bytes  # what follows the time; the pid's digits, if there are any, come behind it
+    end: bytes  # what follows the pid
+    size: int  # of the hole, but for the digits of priority and pid
 
 
 class Table:
@@ -76,6 +92,8 @@ class Table:
         self._points, self._offsets, self._stream = array("Q"), array("Q"), array("H")
         self._format, self._shn, self._app = array("H"), array("H"), array("H")
         self._pid, self._pri = array("i"), array("B")
+        self._units: list[tuple[int, int]] = []  # of each format: points in one of its last digit; its head
+        self._shapes: dict[tuple[int, int, int, int], Shape] = {}
 
     def _tables(
         self, formats: Sequence[Format], format_max: int, shn: Sequence[bytes], app: Sequence[bytes], most: int
@@ -83,86 +101,104 @@ class Table:
         if len(formats) > format_max:
             raise ColumnsError(f"{len(formats)} formats, at most {format_max}")
         self.formats = tuple(Format(*form).check() for form in formats)
+        self._units = [(form.scale, form.head) for form in self.formats]
         self.shn_names, self.app_names = check_names(shn, most), check_names(app, most)
 
-    def _format_at(self, index: int) -> tuple[int, int]:
-        if index >= len(self.formats):
-            raise ColumnsError(f"format {index} of {len(self.formats)}")
-        return self.formats[index].scale, self.formats[index].head
+    def _set_flags(self, flags: bytes) -> None:
+        """The flags, checked: from here on PID means APP, that HOST, that TIME."""
+        wrong = flags.translate(None, _GOOD)
+        if wrong:
+            raise ColumnsError(f"flags that can't be: {wrong[0]:#x}")
+        self._flags = flags
 
     # ------------------------------------------------------------------------------------------------- both end here
 
     def _measure(self) -> None:
         """Checks each row against the tables, and finds where its hole is and how long its line was."""
-        sizes = [text_size(form) for form in self.formats]
-        for i, flag in enumerate(self._flags):
-            if not FLAGS_OK[flag]:
-                raise ColumnsError(f"row {i} has the flags {flag:#x}")
-            at = size = 0
+        for i, (flag, size) in enumerate(zip(self._flags, self._sizes, strict=True)):
+            at = 0
+            size += _END_SIZES[flag & (CRLF | OPEN)]
             if flag & TIME:
-                form = self.formats[self._format[i]]
-                self._check(i, flag, form)
+                form, _middle, _end, hole = self._shape(i, flag)
+                size += hole + self._check(i, flag, form)
                 if form.anchor:
                     start = self._starts[i]
                     at = self.lines.find(form.anchor, start, start + self._sizes[i])
                     if at < 0:
                         raise ColumnsError(f"row {i} without the anchor of its format")
                     at += len(form.anchor) - start
-                size = sizes[self._format[i]] + len(self._head(i, form)) + len(self._tail(i, flag, form))
-            size += self._sizes[i] + (2 if flag & CRLF else 0 if flag & OPEN else 1)
             if not 0 < size <= _RAW_MAX:
                 raise ColumnsError(f"row {i} is a line of {size} bytes")
             self._at.append(at)
             self._raws.append(size)
         self.raw = sum(self._raws)
 
-    def _check(self, i: int, flag: int, form: Format) -> None:
-        point = self._points[i]
-        seconds = point // POINT_HZ
-        if point % form.scale or not SECONDS_MIN <= seconds < SECONDS_END:
+    def _check(self, i: int, flag: int, form: Format) -> int:
+        """Is what the row's own numbers say printable? Returns the digits of priority and pid."""
+        point, digits = self._points[i], 0
+        if not (_EPOCH_MIN if form.kind == EPOCH else _POINT_MIN) <= point < _POINT_END:
             raise ColumnsError(f"row {i} has a time that its format can't write")
-        if form.kind == EPOCH and seconds < _EPOCH_MIN:
-            raise ColumnsError(f"row {i} has a time that its format can't write")
-        if form.head and self._pri[i] > PRI_MAX:
-            raise ColumnsError(f"row {i} has the priority {self._pri[i]}")
-        if flag & HOST and not (form.tail and self._shn[i] < len(self.shn_names)):
-            raise ColumnsError(f"row {i} has host {self._shn[i]} of {len(self.shn_names)}")
-        if flag & APP and self._app[i] >= len(self.app_names):
-            raise ColumnsError(f"row {i} has application {self._app[i]} of {len(self.app_names)}")
-        if flag & PID and not 0 <= self._pid[i] <= PID_MAX:
-            raise ColumnsError(f"row {i} has the process number {self._pid[i]}")
+        if form.digits < 8 and point % _SCALES[form.digits]:
+            raise ColumnsError(f"row {i} has a time finer than its format can write")
+        if form.head:
+            if self._pri[i] > PRI_MAX:
+                raise ColumnsError(f"row {i} has the priority {self._pri[i]}")
+            digits = len(str(self._pri[i]))
+        if flag & PID:
+            if not 0 <= self._pid[i] <= PID_MAX:
+                raise ColumnsError(f"row {i} has the process number {self._pid[i]}")
+            digits += len(str(self._pid[i]))
+        return digits
+
+    def _shape(self, i: int, flag: int) -> Shape:
+        key = (self._format[i], flag & (HOST | APP | PID), self._shn[i], self._app[i])
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = self._new_shape(*key)
+        return shape
+
+    def _new_shape(self, index: int, flag: int, shn: int, app: int) -> Shape:
+        """Checks the indexes, and puts together what surrounds the pid."""
+        if index >= len(self.formats):
+            raise ColumnsError(f"format {index} of {len(self.formats)}")
+        form = self.formats[index]
+        middle = end = b""
+        if flag & HOST:
+            if not form.tail or shn >= len(self.shn_names):
+                raise ColumnsError(f"host {shn} of {len(self.shn_names)}")
+            middle = b" %s " % self.shn_names[shn]
+        if flag & APP:
+            if app >= len(self.app_names):
+                raise ColumnsError(f"application {app} of {len(self.app_names)}")
+            middle += self.app_names[app]
+            if form.head == 2:
+                middle, end = (middle + b" ", b" ") if flag & PID else (middle + b" - ", b"")
+            else:
+                middle, end = (middle + b"[", b"]: ") if flag & PID else (middle + b": ", b"")
+        return Shape(form, middle, end, text_size(form) + _HEAD_SIZES[form.head] + len(middle) + len(end))
 
     # ------------------------------------------------------------------------------------------------------ the bytes
-
-    def _head(self, i: int, form: Format) -> bytes:
-        return b"" if not form.head else b"<%d>%s" % (self._pri[i], b"1 " if form.head == 2 else b"")
-
-    def _tail(self, i: int, flag: int, form: Format) -> bytes:
-        if not flag & HOST:
-            return b""
-        tail = b" %s " % self.shn_names[self._shn[i]]
-        if not flag & APP:
-            return tail
-        tail += self.app_names[self._app[i]]
-        if form.head == 2:
-            return tail + (b" %d " % self._pid[i] if flag & PID else b" - ")
-        return tail + (b"[%d]: " % self._pid[i] if flag & PID else b": ")
 
     def _text(self, i: int) -> bytes:
         return self.lines[self._starts[i] : self._starts[i] + self._sizes[i]]
 
     def _line(self, i: int) -> bytes:
         """The line as it was, without its end."""
-        text, flag = self._text(i), self._flags[i]
+        start = self._starts[i]
+        end, flag = start + self._sizes[i], self._flags[i]
         if not flag & TIME:
-            return text
-        form, at = self.formats[self._format[i]], self._at[i]
-        hole = self._head(i, form) + time_text(form, self._points[i]) + self._tail(i, flag, form)
-        return text[:at] + hole + text[at:]
+            return self.lines[start:end]
+        form, hole, after, _size = self._shape(i, flag)
+        hole = time_text(form, self._points[i]) + hole
+        if flag & PID:
+            hole += b"%d" % self._pid[i] + after
+        if form.head:
+            hole = b"<%d>%s" % (self._pri[i], b"1 " if form.head == 2 else b"") + hole
+        at = start + self._at[i]
+        return self.lines[start:at] + hole + self.lines[at:end]
 
     def _raw_line(self, i: int) -> bytes:
-        flag = self._flags[i]
-        return self._line(i) + (b"\r\n" if flag & CRLF else b"" if flag & OPEN else b"\n")
+        return self._line(i) + _ENDS[self._flags[i] & (CRLF | OPEN)]
 
     def render(self, first: int = 0, last: int | None = None) -> bytes:
         """The source's bytes of rows first..last (all by default)."""
