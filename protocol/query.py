@@ -140,6 +140,8 @@ class _Reader:
         if token.kind == "NOT":
             node = _not(self._one())
         else:
+            if self._tokens[self._at].kind == ")":
+                raise QueryError("nothing stands in these brackets", self._tokens[self._at].position)
             node = self._any()
             if self._tokens[self._at].kind != ")":
                 raise QueryError("this bracket is never closed", token.position)

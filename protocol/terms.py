@@ -13,6 +13,7 @@ means the same on both.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -131,7 +132,9 @@ def regex(text: str, fold: bool, position: int) -> Term:
 
 def _plain(pattern: bytes, fold: bool, position: int) -> Callable[[bytes], Any]:
     try:
-        return re.compile(pattern, re.IGNORECASE if fold else 0).search
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about what `[[` may mean one day: not for who searches
+            return re.compile(pattern, re.IGNORECASE if fold else 0).search
     except (re.error, RecursionError, OverflowError) as error:
         raise QueryError(f"not a regular expression: {error}", position) from error
 
@@ -157,7 +160,7 @@ def required(text: str) -> str:
 
     Careful rather than clever: whatever it does not know for sure ends a literal or gives up altogether.
     """
-    if "(?" in text or "|" in text:
+    if "(?" in text or "|" in text or "[:" in text:
         return ""
     best = run = ""
     depth = at = 0
