@@ -167,7 +167,11 @@ class Cluster:
         return [self.root / f"buck{i}" / f"disk{d}" for d in range(self.disks)]
 
     def addresses(self) -> list[str]:
-        return [buck.address for buck in self.bucks if buck is not None and buck.running()]
+        return [buck.address for buck in self.live()]
+
+    def live(self) -> list[Buck]:
+        """The bucks that run."""
+        return [buck for buck in self.bucks if buck is not None and buck.running()]
 
     def tailer(self, *arguments: str, name: str = "tailer", env: dict[str, str] | None = None) -> Process:
         """`tailer run` with a journal of its own name, to all bucks; the caller waits for it or stops it."""
