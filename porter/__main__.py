@@ -116,7 +116,7 @@ def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, **
             archive = archive_of(machine, settings)
             if archive is not None:
                 await look_at_archive(archive, found)
-            if settings.peers:
+            if settings.reads_bucks:
                 cluster = await stack.enter_async_context(connect(machine, settings))
                 await look_at_bucks(cluster, found, start, end, deep, shown.step)
         done = audit(settings.env, found, start, end, [_bytes(host) for host in hosts])
@@ -140,10 +140,10 @@ def archive_command(older: str, **flags: Any) -> None:
 
         if not settings.archive:
             raise ConfigError("--archive: a folder or s3://bucket/prefix is needed")
-        objects = open_objects(settings.archive, endpoint=settings.endpoint)
+        objects, older_s = open_objects(settings.archive, endpoint=settings.endpoint), _older(older)
         async with connect(machine, settings) as cluster:
             with progress("archive", 0, machine.now) as shown:
-                done = await Archiver(machine, cluster, objects).run(_older(older), shown.step)
+                done = await Archiver(machine, cluster, objects).run(older_s, shown.step)
         return report.archived(done, as_json=settings.json_)
 
     _run(job, flags)

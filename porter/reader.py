@@ -109,7 +109,7 @@ async def open_reader(machine: Machine, settings: PorterSettings, archive: Sourc
     """Connect to the bucks, if any are named, and read them and the archive as one."""
     async with AsyncExitStack() as stack:
         bucks = None
-        if settings.peers:
+        if settings.reads_bucks:
             bucks = Bucks(await stack.enter_async_context(connect(machine, settings)), settings.memory)
         reader = Reader(bucks, archive)
         await reader.prepare()

@@ -57,8 +57,13 @@ class PorterSettings(Settings):
 
     @property
     def peers(self) -> tuple[Address, ...]:
-        """Whom to ask: those named, or, where not even an archive is, the buck of this host."""
-        return self.peer or (() if self.archive else (Address("127.0.0.1", 7411),))
+        """Whom to ask: those named, or the buck of this host."""
+        return self.peer or (Address("127.0.0.1", 7411),)
+
+    @property
+    def reads_bucks(self) -> bool:
+        """Does a job that can read both read the bucks? Not if an archive alone is named."""
+        return bool(self.peer) or not self.archive
 
 
 def _is_here(address: Address) -> bool:
