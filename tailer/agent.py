@@ -14,6 +14,7 @@ then open builders are closed, journaled, and the last checkpoint says that it w
 for safety: after SIGKILL the journal knows what was read, and the rest is read again.
 """
 
+import contextlib
 import pathlib
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -37,7 +38,7 @@ from tailer.inputs.known import Known
 from tailer.inputs.naming import Naming
 from tailer.inputs.reader import Reader
 from tailer.inputs.watching import Watching
-from tailer.journal import Journal, JournalFull
+from tailer.journal import Journal, JournalError, JournalFull
 from tailer.members import Members
 from tailer.mend import Mender, Outcome
 from tailer.recover import recover
@@ -48,6 +49,8 @@ from tailer.settings import Kinds, TailerSettings
 CROWDED_POLL_S = 0.2
 # Counters are said in the log so often, where they changed.
 REPORT_EVERY_S, ONCE_REPORT_EVERY_S = 300.0, 5.0
+# Checkpoints between segments: at most so often, and at most some 60 KiB/s of them.
+SAVE_EVERY_S, SAVE_STREAM_S = 2.0, 0.05
 # All bucks are asked for at most so long what they hold.
 RECOVER_S = 60.0
 # A stop waits for so long until what was read is in the journal.
@@ -125,6 +128,7 @@ class Agent:
             return NOT_DONE
         nursery.start_soon(self.sender.run)
         nursery.start_soon(self.mender.run)
+        nursery.start_soon(self._save, self._inputs)
         nursery.start_soon(self._report, self._inputs)
         try:
             return await (self._once(self._inputs, stop) if once else self._follow(self._inputs, stop))
@@ -230,6 +234,16 @@ class Agent:
             if now != before:
                 before, moved_at = now, self.machine.now()
         reading.cancel()
+
+    async def _save(self, inputs: "Inputs") -> None:
+        """A checkpoint soon after a stream began or ended: after SIGKILL a file renamed meanwhile is found by it."""
+        before = inputs.known.naming.changes
+        while True:
+            await trio.sleep(max(SAVE_EVERY_S, len(inputs.known.follows) * SAVE_STREAM_S))
+            if inputs.known.naming.changes != before:
+                before = inputs.known.naming.changes
+                with contextlib.suppress(JournalError):  # full: the next one says it all
+                    self.journal.save()
 
     async def _leave(self, inputs: "Inputs") -> None:
         """A stop in order. What can't be journaled now is read again by the next start."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from protocol.identity import file_stream
 from protocol.kernel import Stream
 from protocol.limits import HEAD_MAX
 from protocol.ranges import Ranges
@@ -34,6 +35,8 @@ from tailer.inputs.files import Found, Key, key_of
 TAIL_MAX = 1024
 # Bytes before a hole that the kernel is led through: thousands of lines, some milliseconds.
 LEAD_IN_MAX = 1 << 20
+# In the state of a file without a first line: that it is there and empty was said.
+STATED = b"stated"
 # Further than any file reaches.
 FAR = 1 << 63
 
@@ -82,7 +85,6 @@ class Follow:
         self.is_cut = False  # an earlier generation of it was followed
         self.ending = False  # out of sight and quiet: read what is left, then let it go
         self.stated_empty = False  # that it is there and empty was said
-        self.empty_id = b""  # by which stream
 
     def open(self) -> File:
         """The file, opened if need be. ElsewhereError, ChangedError, or an OSError that says why it can't be read."""
@@ -196,13 +198,18 @@ class Follow:
         self.tail = bytes(room[max(used - TAIL_MAX, 0) : used])
         self.unfinished = used < chunk.end
 
-    def state(self, closed: bool) -> StreamState | None:
-        """What a restart needs to know; None while the stream has no name."""
+    def _unnamed_state(self, closed: bool) -> StreamState:
+        """That the file is there: renamed before it had a line, it is found again by its inode."""
         inode, birth_ns, _ = self.key
-        if self.source is None and self.empty_id and not self.is_cut:
-            return StreamState(self.empty_id, self.path, inode, self.device, birth_ns, b"", b"", 0, b"", 0, closed)
+        stream = file_stream(inode, birth_ns, b"", 0)
+        said = STATED if self.stated_empty else b""
+        return StreamState(stream, self.path, inode, self.device, birth_ns, b"", b"", 0, b"", 0, closed, 0, said)
+
+    def state(self, closed: bool) -> StreamState | None:
+        """What a restart needs to know; None for a file that is left alone."""
+        inode, birth_ns, _ = self.key
         if self.source is None:
-            return None
+            return None if self.ignored else self._unnamed_state(closed)
         return StreamState(
             self.source.id, self.path, inode, self.device, birth_ns, self.head, self.tail, self.read_to,
             self.source.kernel.state(), self.generation, closed, self.start,

@@ -56,6 +56,7 @@ class Known:
                 follow.is_first = not self._swept
                 follow.grown_at = now
                 wanted.append(follow)
+                self.naming.changes += 1
             elif found.stat != follow.seen or follow.waits:
                 wanted.append(follow)
             self._see(follow, found)

@@ -23,7 +23,7 @@ from tailer.blocks import Source
 from tailer.checkpoint import StreamState
 from tailer.inputs.begin import Day, end_of_lines, unwanted
 from tailer.inputs.files import Key
-from tailer.inputs.follow import TAIL_MAX, Follow, first_line, kernel_stream
+from tailer.inputs.follow import STATED, TAIL_MAX, Follow, first_line, kernel_stream
 
 # Streams whose file is gone or cut that are remembered, so that a copy of it is known.
 LOST_MAX = 1024
@@ -69,6 +69,7 @@ class Naming:
         coverage: Mapping[bytes, Ranges] | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.changes = 0  # grows with each stream that begins, ends, or goes on in another file
         self.awaited: dict[Key, StreamState] = {}  # known before the restart, not met yet
         self._kind_of = kind_of
         self._begin = begin  # head | end | recent: for files that are there at the first sweep
@@ -98,9 +99,12 @@ class Naming:
 
     def name(self, follow: Follow, now: float, final: bool) -> bool:
         """Decide which stream a file is. False: not yet, or never (`ignored`). `final`: what there is is its head."""
-        state = self.awaited.pop(follow.key, None)
-        if state is not None and self._go_on(follow, state):
-            return True
+        state = self.awaited.get(follow.key)
+        if state is not None:
+            goes_on = self._go_on(follow, state)
+            del self.awaited[follow.key]  # not before: an error is no reason to forget it
+            if goes_on:
+                return True
         first = follow.first_bytes()
         reason = "" if follow.is_cut else unwanted(first)
         if reason:
@@ -131,7 +135,7 @@ class Naming:
     def _go_on(self, follow: Follow, state: StreamState) -> bool:
         """Go on with a stream in this file; False (and the stream is lost) if the file no longer has what was read."""
         if not state.head:
-            follow.stated_empty, follow.empty_id = True, state.id
+            follow.stated_empty, follow.is_first = state.extra == STATED, False
             return False
         source = self._source(state.id, state.path, state.head, follow.seen.mtime_ns, state.kernel_state)
         if not follow.resume(source, state, self._coverage.get(state.id, Ranges())):
@@ -216,10 +220,12 @@ class Naming:
         self._generations[place] = max(generation, self._generations.get(place, 0))
 
     def _enter(self, follow: Follow) -> None:
+        self.changes += 1
         self._heads.setdefault(follow.head, set()).add(follow)
 
     def leave(self, follow: Follow) -> None:
         """The stream ends with this file; a copy may have the rest of it."""
+        self.changes += 1
         state = follow.state(closed=True)
         if state is not None and follow.source is not None:
             self._coverage[state.id] = Ranges([(state.start, state.read_to)]) - follow.todo
@@ -240,9 +246,10 @@ class Naming:
 
     def empty_source(self, follow: Follow) -> Source:
         """The stream that says of an empty file that it is there."""
+        self.changes += 1
         inode, birth_ns, _ = follow.key
-        follow.stated_empty, follow.empty_id = True, file_stream(inode, birth_ns, b"", 0)
-        return self._source(follow.empty_id, follow.path, b"", 0)
+        follow.stated_empty = True
+        return self._source(file_stream(inode, birth_ns, b"", 0), follow.path, b"", 0)
 
 
 def _key(state: StreamState) -> Key:

@@ -57,6 +57,7 @@ class Host:
         self.flags: dict[bytes, dict[int, list[int]]] = {}
         self.coverage: dict[bytes, Ranges] = {}
         self.saved: tuple[StreamState, ...] = ()
+        self.saved_at = 0
         self._start(())
 
     def _start(self, states: tuple[StreamState, ...]) -> None:
@@ -104,9 +105,12 @@ class Host:
         await self.sweep()
         for _ in range(1000):
             if not self.reader.dirty:
-                return
+                break
             await self.reader.round()
-        raise AssertionError("the rounds do not end")
+        else:
+            raise AssertionError("the rounds do not end")
+        if self.known.naming.changes != self.saved_at:  # the agent does so within seconds
+            self.save()
 
     async def settle(self, seconds: float = 12.0) -> None:
         """Let all that waits for time happen, and close the builders."""
@@ -128,11 +132,13 @@ class Host:
     def save(self) -> None:
         """A checkpoint is written."""
         self.saved = self.known.states()
+        self.saved_at = self.known.naming.changes
 
     def start(self) -> None:
         """Start again from the last checkpoint; what was only in builders is gone, as after SIGKILL."""
         self.reader.close()
         self._start(self.saved)
+        self.saved_at = 0
 
     def streams(self, path: str | bytes) -> list[bytes]:
         """The generations read under a path, oldest first."""
@@ -195,3 +201,9 @@ def host(tmp_path: Path) -> Callable[..., Host]:
         return Host(tmp_path, *globs, exclude=exclude, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def host_class() -> type[Host]:
+    """For tests that make their own folders."""
+    return Host

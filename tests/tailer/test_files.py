@@ -97,7 +97,15 @@ async def test_T7_what_is_excluded_is_never_found(tmp_path: Path, pattern: str) 
 
 
 async def test_T8_any_bytes_make_a_name(host: Hosts, tmp_path: Path) -> None:
-    names = [b"with space.log", b"a,b.log", b"new\nline.log", b"\xff\xfe.log", b"-dash.log", "ü.log".encode(), b".dot.log"]
+    names = [
+        b"with space.log",
+        b"a,b.log",
+        b"new\nline.log",
+        b"\xff\xfe.log",
+        b"-dash.log",
+        "ü.log".encode(),
+        b".dot.log",
+    ]
     for name in names:
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
             file.write(b"in " + name.replace(b"\n", b"?") + b"\n")

@@ -171,7 +171,13 @@ async def test_T54_NULs_inside_lines_are_kept(host: Hosts, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "text",
-    [b"\xff\xfe\xfd\n", "lätin\n".encode("latin-1"), b"\xed\xa0\x80 surrogate\n", b"\xc0\xaf overlong\n", bytes(range(256))],
+    [
+        b"\xff\xfe\xfd\n",
+        "lätin\n".encode("latin-1"),
+        b"\xed\xa0\x80 surrogate\n",
+        b"\xc0\xaf overlong\n",
+        bytes(range(256)),
+    ],
 )
 async def test_T55_what_is_no_UTF_8_is_kept(host: Hosts, tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a.log").write_bytes(text * 50)

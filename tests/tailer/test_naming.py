@@ -156,7 +156,9 @@ async def test_T76_without_any_memory_the_names_are_the_same(host: Hosts, tmp_pa
     assert h.streams("a.log") == [lines(0, 60)]
 
 
-async def test_T76_a_memory_and_bucks_that_are_gone_read_all_again_under_the_same_name(host: Hosts, tmp_path: Path) -> None:
+async def test_T76_a_memory_and_bucks_that_are_gone_read_all_again_under_the_same_name(
+    host: Hosts, tmp_path: Path
+) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(lines(0, 50))
     h = host("*.log")
@@ -176,7 +178,9 @@ async def test_a_truncation_while_down_begins_another_generation(host: Hosts, tm
         await h.stop()
         log.write_bytes(b"header\n" + lines(100 + i, 110 + i))
         await h.settle()
-    assert h.streams("a.log") == [b"header\n" + lines(0, 50)] + [b"header\n" + lines(100 + i, 110 + i) for i in range(3)]
+    assert h.streams("a.log") == [b"header\n" + lines(0, 50)] + [
+        b"header\n" + lines(100 + i, 110 + i) for i in range(3)
+    ]
 
 
 async def test_a_file_renamed_away_for_long_goes_on_when_it_is_back(host: Hosts, tmp_path: Path) -> None:
