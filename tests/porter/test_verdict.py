@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,11 +76,8 @@ def test_a_missing_packet_that_a_silent_buck_may_have_is_unknown() -> None:
 
 def test_a_missing_seal_makes_its_time_unknown() -> None:
     _, packets, chain = five()
-    seals = [
-        chain.seal(packets[:2]),
-        chain.seal(packets[2:3], until=DUE + WIDTH),
-        chain.seal(packets[3:], until=DUE + 600),
-    ]
+    parts = ((packets[:2], DUE), (packets[2:3], DUE + WIDTH), (packets[3:], DUE + 2 * WIDTH))
+    seals = [chain.seal(part, until=until) for part, until in parts]
     verdict = judged([seals[0], seals[2]], packets)
     assert verdict.state == UNKNOWN
     (unknown,) = verdict.accounts[0].unknown
@@ -164,7 +162,7 @@ def test_the_gaps_are_exactly_what_is_missing_however_it_was_sealed(lost: set[in
         tailer.read(b"/log", b"x\n", first=2 * number, bucket=BUCKET + WIDTH * (number % 3))
     chain = Chain(tailer)
     edges = [0, *sorted(set(cuts)), 12]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         chain.seal(tailer.packets[low:high])
     kept = [packet for packet in tailer.packets if packet.header.number not in lost]
     verdict = judged(chain.seals, kept)
