@@ -212,7 +212,7 @@ def test_a_huge_hello_is_refused_before_it_arrives() -> None:
     ],
 )
 def test_who_is_refused_is_told_why(reason: str, changes: dict[str, object], text: str) -> None:
-    asker = Connection(hello(**changes), dialing=True)  # type: ignore[arg-type]
+    asker = Connection(hello(**changes), dialing=True)
     answerer = Connection(hello("buck", BUCK), dialing=False, check=lambda peer: reason)
     answerer.receive(asker.start())
     assert answerer.peer is None

@@ -38,7 +38,7 @@ def values_of(field: Field) -> st.SearchStrategy[Any]:
         return st.lists(values_of(field.field), max_size=3).map(tuple)
     assert isinstance(field, Group)
     members = st.tuples(*[values_of(member) for member in field.fields])
-    return members if field.make is None else members.map(lambda found: field.make(*found))  # type: ignore[misc]
+    return members if field.make is None else members.map(lambda found: field.make(*found))
 
 
 def messages_of(kind: type[Message]) -> st.SearchStrategy[Message]:

@@ -139,7 +139,7 @@ def test_a_body_of_a_later_version_is_stored_and_left_to_those_who_know_it() -> 
     ],
 )  # fmt: skip
 def test_a_header_that_contradicts_itself_is_neither_written_nor_read(wrong: dict[str, object]) -> None:
-    header = replace(HEADER, **wrong)  # type: ignore[arg-type]
+    header = replace(HEADER, **wrong)
     with pytest.raises(PacketError):
         build(header, b"")
     if header.kind.copies > 3:

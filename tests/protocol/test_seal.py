@@ -21,7 +21,7 @@ SEAL = Seal("prod", 300, KEY.node, KEY.public, b"web-17", 0, FIRST, 10**18, BUCK
 
 
 def signed(number: int = 0, previous: bytes = FIRST, key: NodeKey = KEY, **changes: object) -> Seal:
-    made = replace(SEAL, number=number, previous=previous, tailer=key.node, public=key.public, **changes)  # type: ignore[arg-type]
+    made = replace(SEAL, number=number, previous=previous, tailer=key.node, public=key.public, **changes)
     return made.signed(key)
 
 
@@ -115,7 +115,7 @@ def test_a_seal_with_any_member_replaced_reads_or_is_a_seal_error(at: int, value
 )  # fmt: skip
 def test_a_section_that_contradicts_itself_is_not_written(wrong: dict[str, object]) -> None:
     with pytest.raises(SealError):
-        replace(SEAL, sections=(replace(SECTION, **wrong),)).encode(KEY)  # type: ignore[arg-type]
+        replace(SEAL, sections=(replace(SECTION, **wrong),)).encode(KEY)
 
 
 def test_an_offset_beyond_64_bits_is_not_written() -> None:

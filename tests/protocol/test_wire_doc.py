@@ -93,7 +93,7 @@ def redraw() -> None:
     text = DOC.read_text()
     for name, draw in BLOCKS.items():
         pattern = re.compile(re.escape(f"<!-- {name} -->") + ".*?" + re.escape(f"<!-- end of {name} -->"), re.DOTALL)
-        text = pattern.sub(lambda _, name=name, draw=draw: BLOCK.format(name, draw()), text)  # type: ignore[misc]
+        text = pattern.sub(lambda _, name=name, draw=draw: BLOCK.format(name, draw()), text)
     DOC.write_text(text)
 
 

@@ -34,7 +34,7 @@ def hello(role: str = "tailer", key: identity.NodeKey = KEY, **changes: object) 
     """What a node of this role says first."""
     address = "127.0.0.1:7311" if role == "buck" else ""
     plain = Hello(role, key.public, "prod", 300, b"web-17", (1, 1), address, 1_795_338_000_000_000_000)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def names(size: int, high: int | None = None) -> st.SearchStrategy[bytes]:
