@@ -14,7 +14,7 @@ from protocol import kernel as chosen
 from protocol.columns import APP, CRLF, HOST, OPEN, PART, PID, TIME
 from protocol.errors import ColumnsError
 from protocol.formats import BSD, CTIME, EPOCH, ISO, SLASH
-from protocol.learned import Learned
+from protocol.learned import SEARCHES, Learned
 from protocol.limits import LINE_MAX, PACKET_EVENTS_MAX, PACKET_RUNS_MAX, PACKET_STREAMS_MAX
 from tests.protocol.gathering import (
     ALWAYS,
@@ -253,6 +253,45 @@ def test_formats_are_forgotten_after_a_thousand_lines_without_a_hit(kernel: Any)
 
 
 @kernels
+def test_an_anchor_outlives_its_first_format(kernel: Any) -> None:
+    one = Gatherer(kernel)
+    one.start(0)
+    one.feed(0, b"[task 2023-11-14 12:00:00] once\n" + b"[task 2023-11-14 12:00:01.5] always\n" * 2000)
+    one.feed(0, b"[task 2023-11-14 12:00:01.25] new\n")
+    learned = Learned.decode(one.streams[0].state())
+    assert [form.digits for form in learned.formats] == [1, 2]
+    assert learned.budget == SEARCHES, "the anchor is known: nothing is searched"
+
+
+@kernels
+@pytest.mark.parametrize(
+    ("first", "then", "taken"),
+    [
+        ("2023-11-14 12:00:01Z x", "2023-11-14 12:00:01Zulu x", "Zulu x"),
+        ("2023-11-14 12:00:01+01 x", "2023-11-14 12:00:01+01:30 x", " x"),
+        ("2023-11-14 12:00:01+01 x", "2023-11-14 12:00:01+01:60 x", ":60 x"),
+        ("2023-11-14 12:00:01+01 x", "2023-11-14 12:00:01+0130 x", " x"),
+        ("2023-11-14 12:00:01+01:30 x", "2023-11-14 12:00:01+01:305 x", "+01:305 x"),
+        ("2023-11-14 12:00:01 x", "2023-11-14 12:00:01 +0130 x", " x"),
+        ("2023-11-14 12:00:01 x", "2023-11-14 12:00:01 +01 x", " +01 x"),
+        ("2023-11-14 12:00:01 x", "2023-11-14 12:00:01.5 x", " x"),
+        ("2023-11-14 12:00:01 x", "2023-11-14 12:00:015 x", "2023-11-14 12:00:015 x"),
+        ("2023-11-14 12:00:01.5 x", "2023-11-14 12:00:01.55 x", " x"),
+        ("1699963201 x", "1699963201a x", "1699963201a x"),
+        ("Tue Nov 14 12:00:01 2023 x", "Tue Nov 14 12:00:01 20234 x", " 20234 x"),
+        ("Tue Nov 14 12:00:01 x", "Tue Nov 14 12:00:01 2023 x", " x"),
+    ],
+)
+def test_the_format_before_does_not_change_what_a_line_means(kernel: Any, first: str, then: str, taken: str) -> None:
+    packets, _ = gather(kernel, [f"{first}\n{then}\n".encode()])
+    alone, _ = gather(kernel, [f"{then}\n".encode()])
+    assert packets[0].rows(Twin).lines.split(b"\n")[1] == taken.encode()
+    assert alone[0].rows(Twin).lines == taken.encode() + b"\n"
+    if taken != then:
+        assert packets[0].points[1] == alone[0].points[0]
+
+
+@kernels
 def test_searches_are_bounded_per_thousand_lines_and_not_per_block(kernel: Any) -> None:
     junk = b"".join(b"some words %d and no time at all\n" % i for i in range(70))
     data = junk + b"[task 2023-11-14 12:00:01] x\n"
@@ -279,6 +318,20 @@ def test_lines_go_to_the_packet_of_their_time(kernel: Any) -> None:
     assert b"".join(event.raw for event in events(packets)[0]) == data
     assert [len(packet.runs) for packet in packets] == [3, 1, 1, 2]
     assert sorted(one.fresh[0]) == [(i * 22, i * 22 + 22) for i in range(7)]
+
+
+@kernels
+def test_a_bucket_that_the_edge_of_lateness_cuts_takes_only_what_is_in_time(kernel: Any) -> None:
+    minute = 60 * SECOND
+    one = Gatherer(kernel, width=minute, oldest=NOON + 30 * SECOND, newest=NOON + 90 * SECOND)
+    one.start(0)
+    one.feed(0, b"".join(b"2023-11-14 12:%02d:%02d x\n" % divmod(s, 60) for s in (40, 20, 50, 80, 100, 85)))
+    packets = one.finish()
+    assert [(packet.late, packet.points) for packet in packets] == [
+        (False, (NOON + 40 * SECOND, NOON + 50 * SECOND)),
+        (True, (NOON + 20 * SECOND, NOON + 100 * SECOND)),
+        (False, (NOON + 80 * SECOND, NOON + 85 * SECOND)),
+    ]
 
 
 @kernels
