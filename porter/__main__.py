@@ -7,7 +7,7 @@ that is said (audit: unknown).
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ import click
 import trio
 
 from porter import report
-from porter.audit import Found, audit, look_at_archive, look_at_bucks
+from porter.audit import Found, audit, look_at_archive, look_at_bucks, sealed_and_gone
 from porter.cluster import NobodyError
 from porter.grep import Match, as_json, as_raw, as_text, grep
 from porter.objects import ObjectsError, open_objects
 from porter.output import ClosedError, Output
 from porter.progress import progress
-from porter.reader import Reader, connect, open_reader
+from porter.reader import connect, open_reader
 from porter.settings import PorterSettings
 from porter.status import status, status_document, status_tables
 from porter.transfer import Copied, UnknownFileError, cat, choose, generations
@@ -71,7 +71,8 @@ def cat_command(host: str, path: str, generation: str | None, **flags: Any) -> N
             found = choose(await generations(reader, _bytes(host), _bytes(path)), generation)
             async with Output(machine, sys.stdout.buffer) as output:
                 copied = await cat(reader, found, output.write)
-            return _tell_copied(reader, copied)
+            tailers = {span.tailer for _, one in found for span in one.spans}
+            return _tell_copied(copied, reader.shortfalls(), await sealed_and_gone(reader, _bytes(host), tailers))
 
     _run(job, flags)
 
@@ -176,7 +177,7 @@ def archive_of(machine: Machine, settings: PorterSettings) -> Archive | None:
     return Archive(machine, open_objects(settings.archive, endpoint=settings.endpoint), settings.env)
 
 
-def _tell_copied(reader: Reader, copied: Copied) -> int:
+def _tell_copied(copied: Copied, shortfalls: Sequence[str], gone: Sequence[str]) -> int:
     """Say what `cat` could not write."""
     for number, first, end in copied.gaps:
         _say(f"generation {number}: bytes {first} to {end} are missing")
@@ -184,12 +185,11 @@ def _tell_copied(reader: Reader, copied: Copied) -> int:
         _say(f"generation {number}: bytes {first} to {end} were read twice with different contents: both are written")
     for number, first in copied.begins:
         _say(f"generation {number}: begins at byte {first}; what was before was not read")
-    shortfalls = reader.shortfalls()
-    for line in shortfalls:
+    for line in (*shortfalls, *gone):
         _say(line)
     if copied.gaps:
         return SHORTFALL if any(line.startswith(("not asked", "unsure")) for line in shortfalls) else NOT_DONE
-    return SHORTFALL if copied.clashes or shortfalls else DONE
+    return SHORTFALL if copied.clashes or shortfalls or gone else DONE
 
 
 def _code(state: str, troubles: bool) -> int:

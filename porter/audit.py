@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from porter.cluster import Cluster, Member
 from porter.gather import Epoch, Numbers, Survey, fetch, survey
+from porter.reader import Reader, numbers_text
 from porter.shelf import block_of
 from porter.verdict import Evidence, Verdict, judge
 from protocol.content import rows_content
@@ -29,7 +30,7 @@ from protocol.seal import CONTENT_SIZE, Seal
 if TYPE_CHECKING:
     from porter.archived import Archive
 
-__all__ = ["Audit", "Found", "audit", "look_at_archive", "look_at_bucks"]
+__all__ = ["Audit", "Found", "Tell", "audit", "look_at_archive", "look_at_bucks", "sealed_and_gone"]
 
 SEAL_LAG_S = 120  # a tailer seals a bucket at most a minute after its end; twice that is silence
 
@@ -104,8 +105,10 @@ async def look_at_archive(archive: Archive, found: Found) -> None:
     found.seals += [seal for text, seal in seals.items() if text not in known]
 
 
-async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, deep: bool, tell: Tell) -> None:
-    """Add what the bucks have of the buckets [start, end); 0 is open."""
+async def look_at_bucks(
+    cluster: Cluster, found: Found, start: int, end: int, deep: bool, tell: Tell, host: bytes = b""
+) -> None:
+    """Add what the bucks have of the buckets [start, end), 0 is open; of one host, if it is named."""
     sealed = await cluster.seals()
     known = {seal.data for seal in found.seals}
     found.seals += [seal for seal in sealed.seals if seal.data not in known]
@@ -114,7 +117,7 @@ async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, de
     found.due = (await cluster.time_s() - SEAL_LAG_S) // cluster.width * cluster.width
     for done, bucket in enumerate(await cluster.buckets(start - start % cluster.width, end)):
         tell(done, str(bucket.bucket))
-        listed = await survey(cluster, bucket.bucket)
+        listed = await survey(cluster, bucket.bucket, host)
         if signed is not None:
             listed = await _deep(cluster, listed, signed, found)
         found.hold(bucket.bucket, listed.union())
@@ -128,6 +131,22 @@ async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, de
     found.sure = found.sure and not cluster.silent
     if any(section.lost_after is not None for seal in found.seals for section in seal.sections):
         found.healed = await _healed(cluster)
+
+
+async def sealed_and_gone(reader: Reader, host: bytes, tailers: Collection[bytes]) -> list[str]:
+    """Packets of these tailers that nobody has any more: any of their files may lack something, even at its end."""
+    found = Found()
+    if reader.archive is not None:
+        await look_at_archive(reader.archive, found)
+    if reader.bucks is not None:
+        await look_at_bucks(reader.bucks.cluster, found, 0, 0, False, lambda done, what: None, host)
+    accounts = audit("", found).verdict.accounts
+    gaps = [(account, gap) for account in accounts if account.tailer in tailers for gap in account.gaps]
+    return [
+        f"packets {numbers_text(gap.numbers)} of {account.tailer.hex()}/{gap.epoch:x} in bucket {gap.bucket} are gone: "
+        "they may have held more of this file"
+        for account, gap in gaps
+    ]
 
 
 class _Signed:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from porter.bucks import Bucks
 from porter.cluster import Cluster, open_cluster
 from porter.settings import PorterSettings
 from porter.shelf import QuarantinedError
-from porter.source import Origin, Piece, Scope, Source, Span
+from porter.source import Origin, Piece, Scope, Span
 from protocol.identity import NodeKey
 from protocol.ranges import Ranges
 from service.keys import load_key
 from service.machine import Machine
+
+if TYPE_CHECKING:
+    from porter.archived import Archive
 
 __all__ = ["Reader", "numbers_text", "open_reader"]
 
@@ -26,7 +30,7 @@ __all__ = ["Reader", "numbers_text", "open_reader"]
 class Reader:
     """What `cat` and `grep` read from."""
 
-    def __init__(self, bucks: Bucks | None, archive: Source | None) -> None:
+    def __init__(self, bucks: Bucks | None, archive: Archive | None) -> None:
         self.bucks = bucks
         self.archive = archive
         self._archived: set[Origin] = set()
@@ -105,7 +109,7 @@ def numbers_text(numbers: Ranges) -> str:
 
 
 @asynccontextmanager
-async def open_reader(machine: Machine, settings: PorterSettings, archive: Source | None) -> AsyncIterator[Reader]:
+async def open_reader(machine: Machine, settings: PorterSettings, archive: Archive | None) -> AsyncIterator[Reader]:
     """Connect to the bucks, if any are named, and read them and the archive as one."""
     async with AsyncExitStack() as stack:
         bucks = None
