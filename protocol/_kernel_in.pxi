@@ -1076,6 +1076,7 @@ cdef class Builder:
     cdef int fresh_run
     cdef u64 fresh_end
     cdef u32 peak
+    cdef bint lent                                      # the views' room has the buffers
 
     def __cinit__(self, Py_ssize_t raw_max=_limits.PACKET_RAW_MAX):
         if not 0 < raw_max <= 1 << 28:
@@ -1087,7 +1088,7 @@ cdef class Builder:
 
     def __dealloc__(self):
         if self.b != NULL:
-            if self.lines_room is None:                 # else the views' room has them
+            if not self.lent:                           # a garbage collection may have cleared lines_room before
                 free(self.b.lines)
                 free(self.b.rows)
             free(self.b.runs)
@@ -1107,6 +1108,7 @@ cdef class Builder:
             if keep_rows:
                 self.rows_room.data = NULL
             self.lines_room = self.rows_room = None
+            self.lent = False
         else:
             if not keep_lines:
                 free(b.lines)
@@ -1211,6 +1213,7 @@ cdef class Builder:
         small = b"".join([PyBytes_FromStringAndSize(<char *>b.column[i], b.end[i] - b.column[i]) for i in range(1, COLUMNS)])
         formats = tuple([dump_format(&b.formats[i]) for i in range(b.format_count)])
         self.lines_room, self.rows_room = Room(), Room()
+        self.lent = True
         lines = view_of(self.lines_room, b.lines, b.lines_size)
         points = view_of(self.rows_room, b.rows, 8 * <Py_ssize_t>b.count).cast("Q")
         return _formats.Columns(lines, memoryview(small), sizes, formats, names_of(&b.hosts), names_of(&b.apps), points)
