@@ -175,9 +175,12 @@ class Agent:
 
     async def _ship(self, drafts: list[Draft]) -> None:
         """Number drafts, write them down, and hand them to the sender. Waits while the journal or the bucks are full."""
-        self._drafts.extend(drafts)
         if self._inputs is not None:
             self._inputs.blocks.live = self.members.live_wanted
+        if not drafts and not self._drafts:
+            await trio.lowlevel.checkpoint()
+            return
+        self._drafts.extend(drafts)
         async with self._shipping:
             while self._drafts:
                 packet = await self._append(self._drafts[0])

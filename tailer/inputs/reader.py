@@ -97,10 +97,11 @@ class Reader:
 
     async def _turn(self, follow: Follow, final: bool) -> bool:
         """True if there is more to read."""
-        more = True
         for _ in range(TURN_BLOCKS):
-            more = more and self._try_step(follow, final)
+            more = self._try_step(follow, final)
             await self._ship(self.blocks.take())
+            if not more:
+                break
         self._keep_budget(follow)
         if not more and follow.ending and not (follow.unfinished or follow.retry_at):
             self.known.end(follow)
