@@ -81,6 +81,8 @@ cdef struct Packet:
     u64 ticks_id
     int index                   # of that format in this packet's table
     Run *runs
+    Run *run                    # the last one, an empty one while there is none
+    Run no_run
     int run_count, run_room
     i64 *streams
     int stream_count, stream_room
@@ -769,6 +771,7 @@ cdef int start_run(Packet *b, i64 handle, u64 offset, u64 point) noexcept nogil:
         if runs == NULL:
             return NO_MEMORY
         b.runs, b.run_room = runs, room
+        b.run = &runs[b.run_count - 1] if b.run_count else &b.no_run
     if not known:
         if b.stream_count == b.stream_room:
             room = 2 * b.stream_room if b.stream_room else 16
@@ -782,6 +785,7 @@ cdef int start_run(Packet *b, i64 handle, u64 offset, u64 point) noexcept nogil:
     b.runs[b.run_count].first = b.runs[b.run_count].end = offset
     b.runs[b.run_count].start = point
     b.runs[b.run_count].count = 0
+    b.run = &b.runs[b.run_count]
     b.run_count += 1
     b.previous = point
     b.ticks_id = 0
@@ -789,7 +793,6 @@ cdef int start_run(Packet *b, i64 handle, u64 offset, u64 point) noexcept nogil:
 
 cdef int make_room(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 point, Py_ssize_t size) noexcept nogil:
     """Can the packet take a line of so many raw bytes? Only then it begins a run for it, if one is needed."""
-    cdef Run *run = &b.runs[b.run_count - 1] if b.run_count else NULL
     cdef bint goes_on
     if b.count and (b.raw + size > b.raw_max or b.count >= EVENTS_MAX):
         return FULL
@@ -799,10 +802,23 @@ cdef int make_room(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 poin
         return NO_MEMORY
     if b.count == b.rows_room and not more_rows(b):
         return NO_MEMORY
-    goes_on = run != NULL and run.handle == handle and run.end == offset and (slot != NULL or b.previous == point)
+    goes_on = b.run_count and b.run.handle == handle and b.run.end == offset and (slot != NULL or b.previous == point)
     return DONE if goes_on else start_run(b, handle, offset, point)
 
+cdef inline int room_for(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 point, Py_ssize_t size) noexcept nogil:
+    """`make_room`, and before it the test that nearly all lines pass: all is as it was for the line before."""
+    cdef const Run *run = b.run
+    if (b.raw + size <= b.raw_max and b.count < b.rows_room and b.lines_size + size < b.lines_room
+            and run.end == offset and run.handle == handle and slot != NULL and slot.id == b.ticks_id):
+        return DONE
+    return make_room(b, slot, handle, offset, point, size)
+
 # ---------------------------------------------------------------- appending a line
+
+cdef inline void put(Packet *b, int column, u8 value) noexcept nogil:
+    cdef u8 *o = b.end[column]
+    o[0] = value
+    b.end[column] = o + 1
 
 cdef inline void put_points(Packet *b, const Slot *slot, const Hit *hit) noexcept nogil:
     """Which format, and the time as the difference to the row before, in units of the format's last digit."""
@@ -815,21 +831,17 @@ cdef inline void put_points(Packet *b, const Slot *slot, const Hit *hit) noexcep
             format_index(b, slot)
         b.ticks_id = slot.id
         b.ticks = <i64>(b.previous // slot.format.scale)
-    b.end[2][0] = <u8>b.index
-    b.end[2] += 1
+    put(b, 2, <u8>b.index)
     b.end[3] = put_varint(b.end[3], zigzag(hit.ticks - b.ticks))
     b.ticks = hit.ticks
     if slot.format.head:
-        b.end[7][0] = hit.pri
-        b.end[7] += 1
+        put(b, 7, hit.pri)
 
 cdef inline void put_tail(Packet *b, const Hit *hit) noexcept nogil:
     if hit.flags & F_HOST:
-        b.end[4][0] = <u8>hit.host
-        b.end[4] += 1
+        put(b, 4, <u8>hit.host)
         if hit.flags & F_APP:
-            b.end[5][0] = <u8>hit.app
-            b.end[5] += 1
+            put(b, 5, <u8>hit.app)
             if hit.flags & F_PID:
                 b.end[6] = put_varint(b.end[6], zigzag(hit.pid - b.pid[hit.app]))
                 b.pid[hit.app] = hit.pid
@@ -838,33 +850,27 @@ cdef inline void append(Packet *b, text line, Py_ssize_t n, Py_ssize_t size, int
                         const Slot *slot, Hit *hit) noexcept nogil:
     """The line's text without its hole, and the columns. There is room: `make_room` said so."""
     cdef u8 *o = b.lines + b.lines_size
-    cdef Run *run = &b.runs[b.run_count - 1]
-    cdef Py_ssize_t rest
+    cdef Run *run = b.run
     if slot != NULL:
         put_points(b, slot, hit)
         if slot.format.tail:
             read_tail(b, &slot.format, line + n, hit)
             put_tail(b, hit)
         flags |= hit.flags
-        memcpy(o, line, hit.at)
-        o += hit.at
-        rest = line + n - hit.stop
-        memcpy(o, hit.stop, rest)
-        o += rest
-    else:
-        memcpy(o, line, n)
-        o += n
-    o[0] = 10
-    b.lines_size = o + 1 - b.lines
-    b.end[1][0] = <u8>flags
-    b.end[1] += 1
+        if hit.at:
+            memcpy(o, line, hit.at)
+            o += hit.at
+        n = line + n - hit.stop
+        line = hit.stop
+    memcpy(o, line, n)
+    o[n] = 10
+    b.lines_size = o + n + 1 - b.lines
+    put(b, 1, <u8>flags)
     b.points[b.count] = point
     b.previous = point
-    if b.count == 0:
-        b.point_min = b.point_max = point
-    elif point < b.point_min:
+    if point < b.point_min:
         b.point_min = point
-    elif point > b.point_max:
+    if point > b.point_max:
         b.point_max = point
     b.count += 1
     b.raw += size
@@ -967,7 +973,7 @@ cdef int take(Task *task) noexcept nogil:
             else:
                 low = high = 0
         if why == DONE:
-            why = make_room(b, slot, task.handle, task.offset + <u64>(p - task.begin), point, following - p)
+            why = room_for(b, slot, task.handle, task.offset + <u64>(p - task.begin), point, following - p)
         if why != DONE:
             if index < 0:
                 s.budget = budget                       # it will be searched again
@@ -1085,6 +1091,7 @@ cdef class Builder:
         if self.b == NULL:
             raise MemoryError
         self.b.raw_max = raw_max
+        self.b.run = &self.b.no_run
 
     def __dealloc__(self):
         if self.b != NULL:
@@ -1126,7 +1133,9 @@ cdef class Builder:
         self.take_back()
         b.low, b.high, b.late, b.open = low, high, late, True
         b.raw = b.count = b.lines_size = b.run_count = b.stream_count = b.format_count = b.host = b.app = 0
-        b.point_min = b.point_max = b.previous = b.ticks_id = 0
+        b.point_max = b.previous = b.ticks_id = 0
+        b.point_min = <u64>-1
+        b.run = &b.no_run
         for i in range(1, COLUMNS):
             if b.rows == NULL:
                 b.column[i] = NULL
@@ -1149,7 +1158,7 @@ cdef class Builder:
 
     @property
     def point_min(self):
-        return self.b.point_min
+        return self.b.point_min if self.b.count else 0
 
     @property
     def point_max(self):
