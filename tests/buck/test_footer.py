@@ -1,6 +1,8 @@
 """The footer reads back as it was written; nothing that isn't a footer passes for one."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -89,3 +91,10 @@ def test_a_set_of_very_many_intervals_reads_back() -> None:
     found = footer.decode_whole(footer.encode(index, 1, 1)).groups[KEY.node, 7]
     assert len(found.ranges()) == 70_000
     assert next(iter(found.streams.values())).intervals == Ranges((100 * n, 100 * n + 10) for n in range(70_000))
+
+
+def test_the_documents_draw_the_trailer_as_it_is() -> None:
+    text = (Path(__file__).parents[2] / "docs/FILES.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| (u16|u32|u64|\d+) \|", text.split("| trailer |")[1].split("\n\n")[0], re.M)
+    width = {"u16": 2, "u32": 4, "u64": 8}
+    assert sum(width.get(row) or int(row) for row in rows) == footer.TRAILER_SIZE
