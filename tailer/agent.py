@@ -4,14 +4,14 @@
               (which, what)      (columns)   (number,      |          |
                                               disk)      Members    Mender: seals, third copies, receipts
 
-It learns the width of buckets from its first buck, and reads nothing before. What bucks hold already after an unclean stop
-is asked first. Then one task reads; each draft gets its number and its place in the journal before anything else is done
-with it, and the sender takes it from there. When the journal is full, or bucks take packets more slowly than files give
-them, reading waits.
+It learns the width of buckets from its first buck, and reads nothing before. What bucks hold already after an unclean
+stop is asked first. Then one task reads; each draft gets its number and its place in the journal before anything else
+is done with it, and the sender takes it from there. When the journal is full, or bucks take packets more slowly than
+files give them, reading waits.
 
-`--once` reads everything to its end and waits for the promised level; otherwise the tailer runs until it is told to stop:
-then open builders are closed, journaled, and the last checkpoint says that it was a clean stop. Nothing of this is needed
-for safety: after SIGKILL the journal knows what was read, and the rest is read again.
+`--once` reads everything to its end and waits for the promised level; otherwise the tailer runs until it is told to
+stop: then open builders are closed, journaled, and the last checkpoint says that it was a clean stop. Nothing of this
+is needed for safety: after SIGKILL the journal knows what was read, and the rest is read again.
 """
 
 import contextlib
@@ -174,7 +174,7 @@ class Agent:
     # --- working ----------------------------------------------------------------------------------------------------
 
     async def _ship(self, drafts: list[Draft]) -> None:
-        """Number drafts, write them down, and hand them to the sender. Waits while the journal or the bucks are full."""
+        """Number drafts, write them down, hand them to the sender. Waits while the journal or the bucks are full."""
         if self._inputs is not None:
             self._inputs.blocks.live = self.members.live_wanted
         if not drafts and not self._drafts:

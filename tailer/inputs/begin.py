@@ -3,11 +3,11 @@
 By default a tailer that never ran here begins at the end, with lines at most a day old before it. The first of those is
 looked for by halves: a log is in order of time, or nearly, so a probe of some KiB in the middle tells on which side the
 day begins. Twenty probes do for a terabyte. A file whose lines carry no time can't be halved: if it was made within the
-day all its lines are of that day, otherwise it is read from its end. A file not in order begins at one of the places where
-the day begins.
+day all its lines are of that day, otherwise it is read from its end. A file not in order begins at one of the places
+where the day begins.
 
-Files that hold no lines are named once and left alone: compressed ones (their lines were read before they were compressed,
-or belong to a time before us), and binary ones such as wtmp, which are full of NULs.
+Files that hold no lines are named once and left alone: compressed ones (their lines were read before they were
+compressed, or belong to a time before us), and binary ones such as wtmp, which are full of NULs.
 """
 
 from protocol.kernel import Builder, Stream, encode

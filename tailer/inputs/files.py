@@ -4,13 +4,13 @@ A glob is split at its slashes. A plain part is a name, a part with `*`, `?` or 
 folder, and `**` stands for any number of folders, none included. Names are bytes throughout: Linux allows a newline, a
 leading dash and what is no UTF-8 in them. `*` takes names with a leading dot too: a log is a log.
 
-What is found is told by inode and birth time, not by name, so that a file with two names (hard links, a link and what it
-points to, two globs) is one file; of several names the first that is no link is taken. Folders, pipes, sockets and
+What is found is told by inode and birth time, not by name, so that a file with two names (hard links, a link and what
+it points to, two globs) is one file; of several names the first that is no link is taken. Folders, pipes, sockets and
 devices are passed over, and everything in /proc and /sys. A folder is entered once for each place in a glob, so that
 links in a circle end.
 
-A sweep that could not look everywhere (no descriptor left, an error of a disk, no permission) says so: `whole` is false,
-and then a file that was not seen is not gone, only not seen.
+A sweep that could not look everywhere (no descriptor left, an error of a disk, no permission) says so: `whole` is
+false, and then a file that was not seen is not gone, only not seen.
 """
 
 import errno

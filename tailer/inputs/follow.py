@@ -1,19 +1,20 @@
 """One file, followed: what was appended is read once, and what is no longer the same file is noticed.
 
 A `Follow` belongs to one inode. It reads at `read_to` and moves on as far as the kernel took whole lines; an unfinished
-last line is simply read again, so nothing is carried in memory. Each read begins a little before `read_to` and compares:
+last line is simply read again, so nothing is carried in memory. Each read begins a little before `read_to` and
+compares:
 
         start                 read_to
     |.....|..........[ tail 1 KiB ]~~~~~~~ new ~~~~~~~|
                      ^ one read, so nothing can come between looking and reading
 
 If the tail is not what it was, or the file is shorter, the file was truncated or written anew: `ChangedError`, and the
-caller begins another generation at 0. This sees what sizes can't show: a file emptied and filled again to the same size,
-or beyond. On each open the head is compared as well. An append never changes either.
+caller begins another generation at 0. This sees what sizes can't show: a file emptied and filled again to the same
+size, or beyond. On each open the head is compared as well. An append never changes either.
 
-After a restart some of the bytes before and after `read_to` may be in packets already (`covered`); reading then goes from
-hole to hole, and before each hole the kernel is led through what comes before it (`lead_in`), so that its formats and its
-last time are those it would have had.
+After a restart some of the bytes before and after `read_to` may be in packets already (`covered`); reading then goes
+from hole to hole, and before each hole the kernel is led through what comes before it (`lead_in`), so that its
+formats and its last time are those it would have had.
 
 `head` is the first line, or its first KiB, and is known once that is complete: it is part of the stream's name, so
 before it nothing is sent. A file that ends for good with a shorter, unfinished first line is named by what there is.

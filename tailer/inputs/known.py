@@ -1,6 +1,7 @@
 """All files followed: what a sweep found is matched with what was there before.
 
-A file is told by inode and birth time, so a rename changes nothing; which stream it is, is another question (naming.py).
+A file is told by inode and birth time, so a rename changes nothing; which stream it is, is another question
+(naming.py).
 
 A file that no sweep finds any more was renamed out of sight or deleted: it is read through its open descriptor, or
 looked for by inode in its folder, until nothing has come for `rotate_wait`; then its unfinished last line is taken as

@@ -7,8 +7,8 @@ round ends when every dirty file had its turn, and the next begins a tenth of a 
 more to read. Memory is bounded by the buffer and the open builders: when `ship` waits, nothing is read.
 
 Descriptors are bounded too: beyond the budget the file read least recently is closed and opened again by name when it
-grows. Where the system has none left, the budget shrinks to half of what we have. A file that can't be read is counted, said once, and
-tried again; the others go on.
+grows. Where the system has none left, the budget shrinks to half of what we have. A file that can't be read is
+counted, said once, and tried again; the others go on.
 """
 
 import errno
@@ -178,7 +178,7 @@ class Reader:
         return self.machine.time_ns() // NS_PER_POINT
 
     def _failed(self, follow: Follow, error: OSError) -> bool:
-        """Out of descriptors: others give theirs back, and this one is tried again. Else: it waits, the others go on."""
+        """Out of descriptors: others give theirs back, and it is tried again. Else it waits, and the others go on."""
         follow.park()
         self._opened.pop(follow, None)
         if error.errno in NO_DESCRIPTOR and self._opened:

@@ -1,7 +1,8 @@
 """Keep looking: sweeps and inotify say which files changed, rounds read them.
 
-A sweep every second or so (less often where it takes long) finds everything: new files, growth, what went away. Inotify on
-the folders only makes it sooner; it may be missing, run out of watches or overflow, and nothing is lost by that.
+A sweep every second or so (less often where it takes long) finds everything: new files, growth, what went away.
+Inotify on the folders only makes it sooner; it may be missing, run out of watches or overflow, and nothing is lost by
+that.
 
     sweeper:  sweep -> known -> dirty files        folders: an event -> that file is dirty, or a sweep is wanted
                                        rounds: read what is dirty, close blocks that are of age

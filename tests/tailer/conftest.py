@@ -1,10 +1,11 @@
 """A host with log files, and the inputs of a tailer over them, stepped by hand.
 
-The files are real ones in tmp_path; the clock is the test's own, so nothing waits. What would go to the journal is decoded
-at once and kept by stream, and nothing may come twice: `Host.text(path)` is what `porter cat` would give.
+The files are real ones in tmp_path; the clock is the test's own, so nothing waits. What would go to the journal is
+decoded at once and kept by stream, and nothing may come twice: `Host.text(path)` is what `porter cat` would give.
 """
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from protocol.header import Class, Header
 from protocol.kernel import Rows
 from protocol.packet import build, read, unpack
 from protocol.ranges import Ranges
+from service.log import setup
 from service.machine import RealMachine
 from tailer.blocks import Blocks, Draft
 from tailer.checkpoint import StreamState
@@ -207,3 +209,12 @@ def host(tmp_path: Path) -> Callable[..., Host]:
 def host_class() -> type[Host]:
     """For tests that make their own folders."""
     return Host
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    """What is logged during the test."""
+    stream = io.StringIO()
+    setup(stream=stream)
+    yield stream
+    setup()

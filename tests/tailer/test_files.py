@@ -107,8 +107,9 @@ async def test_T8_any_bytes_make_a_name(host: Hosts, tmp_path: Path) -> None:
         b".dot.log",
     ]
     for name in names:
-        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
-            file.write(b"in " + name.replace(b"\n", b"?") + b"\n")
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(
+            b"in " + name.replace(b"\n", b"?") + b"\n"
+        )
     h = host("*.log")
     await h.settle()
     for name in names:

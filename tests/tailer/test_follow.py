@@ -174,7 +174,7 @@ async def test_T23_rotated_twice_between_two_looks(host: Hosts, tmp_path: Path) 
     log.rename(tmp_path / "a.1")
     log.write_bytes(lines(20, 30))
     await h.settle()
-    assert sorted(sum((h.streams(name) for name in ("a", "a.1")), [])) == [lines(0, 10), lines(10, 20), lines(20, 30)]
+    assert sorted([*h.streams("a"), *h.streams("a.1")]) == [lines(0, 10), lines(10, 20), lines(20, 30)]
 
 
 async def test_T26_a_file_that_went_before_it_was_read_is_counted(host: Hosts, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """T96: any order of writing, rotating, cutting, deleting, looking, stopping and killing.
 
-Each line written is another one. The model knows which lines must come out (they were in a file when it was looked at, or
-are in one at the end) and which may (they went before anybody looked). Nothing may come twice, and nothing else may come.
+Each line written is another one. The model knows which lines must come out (they were in a file when it was looked
+at, or are in one at the end) and which may (they went before anybody looked). Nothing may come twice, and nothing
+else may come.
 """
 
 import shutil
