@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from porter.cluster import Cluster, Member
-from porter.gather import Epoch, Numbers, Survey, fetch, survey
+from porter.gather import AT_ONCE, Epoch, Numbers, Survey, fetch, survey_all
 from porter.reader import Reader, numbers_text
 from porter.shelf import block_of
 from porter.verdict import Evidence, Verdict, judge
@@ -55,6 +55,14 @@ class Found:
         for epoch, more in numbers.items():
             buckets = self.held.setdefault(epoch, {})
             buckets[bucket] = buckets[bucket] | more if bucket in buckets else more.copy()
+
+    def add(self, listed: Survey) -> None:
+        """What the bucks hold of one bucket."""
+        self.hold(listed.bucket, listed.union())
+        self.count(listed.copies())
+        self.conflicts |= listed.conflicts
+        self.sure = self.sure and listed.sure
+        self.troubles += [f"unsure what it holds: {member}" for member in listed.unsure]
 
     def count(self, levels: list[Numbers]) -> None:
         """`levels` of `Survey.copies`: at [k] what at least k + 1 bucks hold."""
@@ -115,17 +123,11 @@ async def look_at_bucks(
     found.troubles += sealed.forged
     signed = _Signed(found.seals) if deep else None
     found.due = (await cluster.time_s() - SEAL_LAG_S) // cluster.width * cluster.width
-    for done, bucket in enumerate(await cluster.buckets(start - start % cluster.width, end)):
-        tell(done, str(bucket.bucket))
-        listed = await survey(cluster, bucket.bucket, host)
-        if signed is not None:
-            listed = await _deep(cluster, listed, signed, found)
-        found.hold(bucket.bucket, listed.union())
-        found.count(listed.copies())
-        found.conflicts |= listed.conflicts
-        if not listed.sure:
-            found.sure = False
-            found.troubles += [f"unsure what it holds: {member}" for member in listed.unsure]
+    buckets = [bucket.bucket for bucket in await cluster.buckets(start - start % cluster.width, end)]
+    for at in range(0, len(buckets), AT_ONCE):
+        tell(at, f"of {len(buckets)} buckets")
+        for listed in await survey_all(cluster, buckets[at : at + AT_ONCE], host):
+            found.add(listed if signed is None else await _deep(cluster, listed, signed, found))
     found.troubles += [f"not asked: {member}: {member.trouble}" for member in cluster.silent]
     found.troubles = list(dict.fromkeys(found.troubles))
     found.sure = found.sure and not cluster.silent

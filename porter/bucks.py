@@ -16,7 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
 
 from porter.cluster import Cluster
-from porter.gather import Epoch, Numbers, Want, survey
+from porter.gather import AT_ONCE, Epoch, Numbers, Want, survey, survey_all
 from porter.merge import Seen, merged, tangles
 from porter.shelf import QuarantinedError, Shelf
 from porter.source import Clash, Origin, Piece, Scope, Source, Span
@@ -57,10 +57,12 @@ class Bucks:
 
     async def spans(self, host: bytes, path: bytes) -> Sequence[Span]:
         """All runs of a file, over all buckets; its packets are on the shelf then."""
-        for bucket in await self.cluster.buckets():
-            found = await survey(self.cluster, bucket.bucket, host, path)
-            self.unsure.update(map(str, found.unsure))
-            await self.shelf.fill(found, self._unskipped)
+        buckets = [bucket.bucket for bucket in await self.cluster.buckets()]
+        for at in range(0, len(buckets), AT_ONCE):
+            for found in await survey_all(self.cluster, buckets[at : at + AT_ONCE], host, path):
+                self.unsure.update(map(str, found.unsure))
+                if found.union():
+                    await self.shelf.fill(found, self._unskipped)
         return [span for span in self.shelf.spans() if (span.host, span.path) == (host, path)]
 
     async def load(self, span: Span) -> Piece:
