@@ -136,6 +136,16 @@ class Connection:
             self.them = self._theirs[State.OPEN][kind]
             yield message
 
+    @property
+    def awaited(self) -> int:
+        """The payload's length of a frame of which only the beginning is here; 0 between two frames."""
+        return self._frames.awaited
+
+    @property
+    def more(self) -> bool:
+        """Does more wait to be read from `messages`, as far as can be told without reading?"""
+        return self._frames.more
+
     def end(self) -> None:
         """The peer's bytes have ended: RemoteProtocolError unless that was between two frames."""
         state, self.them = self.them, State.CLOSED

@@ -56,21 +56,24 @@ class Frames:
 
     def next(self) -> Frame | None:
         """The next frame if all of it is here; RemoteProtocolError if it must never be."""
-        if self._head is None:
-            if self._held < HEAD.size:
-                return None
-            size, tag = HEAD.unpack(self.take(HEAD.size))
-            bound = self.bounds.get(tag)
-            if bound is None:
-                raise RemoteProtocolError(f"a frame with the tag {tag} is not expected here")
-            if size > bound:
-                raise RemoteProtocolError(f"a frame with the tag {tag} of {size} bytes: at most {bound}")
-            self._head = size, tag
-        size, tag = self._head
-        if self._held < size:
+        head = self._head or self._open()
+        if head is None or self._held < head[0]:
             return None
         self._head = None
-        return Frame(tag, self.take(size))
+        return Frame(head[1], self.take(head[0]))
+
+    def _open(self) -> tuple[int, int] | None:
+        """Read a frame's head, if it is here, and judge it."""
+        if self._held < HEAD.size:
+            return None
+        size, tag = HEAD.unpack(self.take(HEAD.size))
+        bound = self.bounds.get(tag)
+        if bound is None:
+            raise RemoteProtocolError(f"a frame with the tag {tag} is not expected here")
+        if size > bound:
+            raise RemoteProtocolError(f"a frame with the tag {tag} of {size} bytes: at most {bound}")
+        self._head = size, tag
+        return self._head
 
     def take(self, size: int) -> memoryview:
         """The next `size` bytes, which must be here."""
@@ -92,6 +95,16 @@ class Frames:
                 self._pieces.popleft()
                 self._at = 0
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    @property
+    def awaited(self) -> int:
+        """The payload's length of the frame that has begun; 0 between two frames."""
+        return self._head[0] if self._head else 0
+
+    @property
+    def more(self) -> bool:
+        """Is there probably another whole frame here? (A short one may be; a long one that has begun is not.)"""
+        return self._held >= self.awaited and self._held > 0
 
     @property
     def held(self) -> int:

@@ -16,9 +16,8 @@ refuses whatever contradicts itself, for a header may come from a stolen key: ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from protocol import limits
 from protocol.errors import PacketError
@@ -31,8 +30,6 @@ ARRAY_SIZE: Final = 21
 COLUMNS: Final = 8
 U64: Final = (1 << 64) - 1
 U32: Final = (1 << 32) - 1
-
-T = TypeVar("T")
 
 
 class Class(NamedTuple):
@@ -156,77 +153,40 @@ class Header:
         return header
 
 
-def _from_row(row: tuple[object, ...]) -> Header:
-    version, env, bucket, width, tailer, host, epoch, number, code, count, low, spread, late = row[:13]
-    streams, runs, content = row[13:16]
-    lowest, highest = _int(low, "point_min"), _int(spread, "point_max")
-    body = _body(row) if version == limits.PACKET_VERSION else ((), (), (), (0,) * COLUMNS)
-    return Header(
-        _of(env, str, "env"), _int(bucket, "bucket"), _int(width, "width"), _of(tailer, bytes, "tailer"),
-        _of(host, bytes, "host"), _int(epoch, "epoch"), _int(number, "number"), Class.from_code(code),
-        _int(count, "count"), lowest, lowest + highest, _of(late, bool, "late"),
-        tuple([_stream(item) for item in _rows(streams, "streams")]),
-        tuple([_run(item, lowest) for item in _rows(runs, "runs")]),
-        _of(content, bytes, "content"), *body, _int(version, "version"),
-    )  # fmt: skip
+def _from_row(row: tuple[Any, ...]) -> Header:
+    """The header in a row, its types checked; what the values may be is for _check."""
+    known = row[0] == limits.PACKET_VERSION
+    if [type(value) for value in (row if known else row[:ENVELOPE_SIZE])] != (_TYPES if known else _ENVELOPE_TYPES):
+        raise PacketError("a header with another number of members, or one of the wrong type")
+    version, *names, code, count, low, spread, late, streams, runs, content = row[:ENVELOPE_SIZE]
+    refs = tuple([StreamRef(*item) for item in _shaped(streams, _STREAM_TYPES)])
+    spans = tuple([Run(r[0], r[1], r[1] + r[2], r[3], r[4] + low) for r in _shaped(runs, _RUN_TYPES)])
+    values: tuple[Any, ...] = (*names, Class.from_code(code), count, low, low + spread, late, refs, spans, content)
+    values += (*(_body(*row[ENVELOPE_SIZE:]) if known else _NO_BODY), version)
+    return Header(*values)
 
 
-def _body(row: tuple[object, ...]) -> tuple[tuple[Format, ...], tuple[bytes, ...], tuple[bytes, ...], tuple[int, ...]]:
-    """The part of the header that belongs to the body, of the version we know."""
-    if len(row) != ARRAY_SIZE or row[20] != ():
-        raise PacketError(f"a header of {len(row)} members, not {ARRAY_SIZE}")
-    formats = tuple([_format(item) for item in _rows(row[16], "formats")])
-    shn, app = _names(row[17], "shn"), _names(row[18], "app")
-    sizes = _of(row[19], tuple, "sizes")
-    return formats, shn, app, tuple([_int(size, "sizes") for size in sizes])
+def _body(formats: Any, shn: Any, app: Any, sizes: Any, rest: Any) -> tuple[Any, ...]:
+    if rest or set(map(type, shn + app)) - {bytes} or set(map(type, sizes)) - {int}:
+        raise PacketError("dictionaries or sizes of the wrong type")
+    table = tuple([Format(*item) for item in _shaped(formats, _FORMAT_TYPES)])
+    return table, shn, app, sizes
 
 
-def _stream(item: tuple[object, ...]) -> StreamRef:
-    if len(item) != 3 or not set(map(type, item)) <= {bytes}:
-        raise PacketError("a stream that is not three byte strings")
-    return StreamRef(*item)  # type: ignore[arg-type]  # checked above
+_NO_BODY: Final = ((), (), (), (0,) * COLUMNS)
+_STREAM_TYPES: Final[list[type]] = [bytes] * 3
+_RUN_TYPES: Final[list[type]] = [int] * 5
+_FORMAT_TYPES: Final[list[type]] = [int] * 8 + [bytes] * 2
+_ENVELOPE_TYPES: Final = [int, str, int, int, bytes, bytes, *[int] * 6, bool, tuple, tuple, bytes]
+_TYPES: Final = [*_ENVELOPE_TYPES, *[tuple] * 5]
 
 
-def _run(item: tuple[object, ...], low: int) -> Run:
-    if len(item) != 5 or not set(map(type, item)) <= {int}:
-        raise PacketError("a run that is not five numbers")
-    stream, first, length, count, start = item
-    return Run(stream, first, first + length, count, start + low)  # type: ignore[operator,arg-type]  # checked above
-
-
-def _format(item: tuple[object, ...]) -> Format:
-    if len(item) != 10 or [type(value) for value in item] != _FORMAT_TYPES:
-        raise PacketError("a format of the wrong shape")
-    return Format(*item)  # type: ignore[arg-type]  # checked above
-
-
-_FORMAT_TYPES: Final = [int] * 8 + [bytes] * 2
-
-
-def _names(value: object, what: str) -> tuple[bytes, ...]:
-    names = tuple([_of(name, bytes, what) for name in _of(value, tuple, what)])
-    if len(names) > limits.DICTIONARY_MAX or max(map(len, names), default=0) > limits.NAME_MAX:
-        raise PacketError(f"{what} is too large")
-    return names
-
-
-def _rows(value: object, what: str) -> tuple[tuple[object, ...], ...]:
-    rows = _of(value, tuple, what)
-    if not set(map(type, rows)) <= {tuple}:
-        raise PacketError(f"{what} is no list of lists")
+def _shaped(rows: tuple[Any, ...], types: list[type]) -> tuple[Any, ...]:
+    """The same rows, each of which has members of just these types."""
+    for row in rows:
+        if type(row) is not tuple or [type(value) for value in row] != types:
+            raise PacketError(f"a list whose members are not rows of {len(types)}, or of the wrong types")
     return rows
-
-
-def _of(value: object, kind: Callable[..., T], what: str) -> T:
-    if type(value) is not kind:
-        raise PacketError(f"{what} is of type {type(value).__name__}")
-    return value  # type: ignore[return-value]  # it is of type `kind`
-
-
-def _int(value: object, what: str) -> int:
-    if type(value) is not int or not 0 <= value <= U64:
-        raise PacketError(f"{what} is no u64")
-    return value
 
 
 def _check(header: Header) -> None:
@@ -239,10 +199,15 @@ def _check(header: Header) -> None:
         raise PacketError("column sizes out of bounds")
     if len(header.formats) > limits.FORMATS_MAX:
         raise PacketError(f"{len(header.formats)} formats: at most {limits.FORMATS_MAX}")
+    for names in (header.shn, header.app):
+        if len(names) > limits.DICTIONARY_MAX or max(map(len, names), default=0) > limits.NAME_MAX:
+            raise PacketError("a dictionary with too many names, or too long ones")
 
 
 def _check_envelope(header: Header) -> None:
     env, width, bucket, low, high = header.env, header.width, header.bucket, header.point_min, header.point_max
+    if not 1 <= header.version <= U32:
+        raise PacketError(f"no version is {header.version}")
     if not 1 <= len(env.encode()) <= limits.ENV_MAX or not len(header.host) <= limits.NAME_MAX:
         raise PacketError("env or host too long, or no env")
     if not 1 <= width <= limits.WIDTH_MAX_S or bucket % width or not 0 <= bucket <= U32:

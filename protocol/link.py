@@ -40,6 +40,9 @@ class Link:
         self._sending = trio.StrictFIFOLock()
         self._broken = False  # a frame was cut off on its way out: nothing can be sent behind it
         self._ready: Iterator[Message] = connection.messages()
+        self._read_size = limits.READ_MIN
+        self._reader: trio.lowlevel.Task | None = None
+        self._corked: list[Buffer] = []
 
     @property
     def peer(self) -> Hello:
@@ -63,17 +66,31 @@ class Link:
             raise LinkLost(f"no handshake within {timeout_s:g} s")
 
     async def send(self, message: Message) -> None:
-        """Send one message whole; waits while others are sent, and while the peer does not read."""
-        await self._write(self._connection.send(message))
+        """Send one message whole; waits while others are sent, and while the peer does not read.
+
+        A short one from the task that iterates over this link may stay until that task has dealt with what is already
+        here, CORK_MAX at most: so answers to questions that came together go together.
+        """
+        buffers = self._connection.send(message)
+        if trio.lowlevel.current_task() is self._reader and self._connection.more and len(buffers) == 1:
+            self._corked += buffers
+            if len(self._corked) < limits.CORK_MAX:
+                return
+            buffers = []
+        await self._write(buffers)
 
     def __aiter__(self) -> Link:
         return self
 
     async def __anext__(self) -> Message:
         """The next message; ends when the peer closed cleanly. RemoteProtocolError or LinkLost otherwise."""
+        if self._reader is None:
+            self._reader = trio.lowlevel.current_task()
         while True:
             for message in self._ready:
                 return message
+            if self._corked:
+                await self._write([])
             data = await self._receive()
             if not data:
                 self._connection.end()
@@ -82,24 +99,29 @@ class Link:
             self._ready = self._connection.messages()
 
     async def aclose(self) -> None:
-        """Close the stream; safe to call twice."""
+        """Send what was kept back, and close the stream; safe to call twice."""
+        if self._corked and not self._broken:
+            with suppress(LinkLost), trio.move_on_after(1.0):
+                await self._write([])
         await self._stream.aclose()
 
     async def _receive(self) -> bytes:
         try:
             with trio.move_on_after(self._idle_s) as scope:
-                data = bytes(await self._stream.receive_some(limits.READ_SIZE))
+                data = bytes(await self._stream.receive_some(self._read_size))
         except GONE as error:
             raise LinkLost(f"the link broke: {error}") from error
         if scope.cancelled_caught:
             raise LinkLost(f"the peer said nothing for {self._idle_s:g} s")
         if not data and self._connection.peer is None:
             self._connection.end()
+        if len(data) == self._read_size:
+            self._read_size = min(2 * self._read_size, limits.READ_MAX)
+        elif len(data) < self._read_size // 4:
+            self._read_size = max(self._read_size // 2, limits.READ_MIN)
         return data
 
     async def _write(self, buffers: list[Buffer]) -> None:
-        if sum(map(len, buffers)) <= limits.JOIN_MAX:
-            buffers = [b"".join(buffers)]
         try:
             self._sending.acquire_nowait()
         except trio.WouldBlock:
@@ -107,6 +129,10 @@ class Link:
         try:
             if self._broken:
                 raise LinkLost("the link broke while something was sent")
+            buffers = self._corked + buffers
+            self._corked = []
+            if sum(map(len, buffers)) <= limits.JOIN_MAX:
+                buffers = [b"".join(buffers)]
             await self._write_all(buffers)
         finally:
             self._sending.release()
