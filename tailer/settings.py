@@ -56,8 +56,7 @@ class TailerSettings(Settings):
     from_: Literal["head", "end"] | None = Field(
         None,
         alias="from",
-        description="Where to begin in files found at the first start. [the end, with lines of the last 24 h before
-        it]",
+        description="Where to begin in files that were there first. [the end, and lines of the last 24 h before it]",
     )
     once: bool = Field(False, description="Read all files from head to end, deliver everything, and end.")
     level: Literal["A1", "A2"] = Field(

@@ -33,6 +33,11 @@ def fill(folder: Path, *names: str) -> None:
         path.write_text(f"{name}\n")
 
 
+def put(path: bytes, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
 async def test_T3_a_file_that_appears_later_is_read_from_its_head(host: Hosts, tmp_path: Path) -> None:
     h = host("*.log", begin="end")
     await h.look()
@@ -107,9 +112,7 @@ async def test_T8_any_bytes_make_a_name(host: Hosts, tmp_path: Path) -> None:
         b".dot.log",
     ]
     for name in names:
-        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(
-            b"in " + name.replace(b"\n", b"?") + b"\n"
-        )
+        put(os.path.join(os.fsencode(tmp_path), name), b"in " + name.replace(b"\n", b"?") + b"\n")
     h = host("*.log")
     await h.settle()
     for name in names:

@@ -220,9 +220,14 @@ async def test_T71_once_states_empty_files(host: Hosts, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [(b"\x1f\x8b\x08 and so on", "gzip"), (b"\x28\xb5\x2f\xfd....", "zstd"), (b"\xfd7zXZ\0..", "xz"), (b"BZh9...", "bzip2"),
-     (b"user" + bytes(380), "NULs")],
-)  # fmt: skip
+    [
+        (b"\x1f\x8b\x08 and so on", "gzip"),
+        (b"\x28\xb5\x2f\xfd....", "zstd"),
+        (b"\xfd7zXZ\0..", "xz"),
+        (b"BZh9...", "bzip2"),
+        (b"user" + bytes(380), "NULs"),
+    ],
+)
 async def test_compressed_and_binary_files_are_named_and_left_out(
     host: Hosts, tmp_path: Path, text: bytes, why: str, said: io.StringIO
 ) -> None:
