@@ -177,7 +177,7 @@ def _packet_order(span: Span) -> tuple[bytes, int, int, int]:
 
 def _fits(span: Span, scope: Scope) -> bool:
     named = (not scope.hosts or span.host in scope.hosts) and (not scope.paths or span.path in scope.paths)
-    return named and scope.admits(span.host, span.path)
+    return bool(span.count) and named and scope.admits(span.host, span.path)
 
 
 def _only(names: Collection[bytes]) -> bytes:

@@ -70,7 +70,7 @@ async def merged(group: Sequence[Span], load: Load, shown: Container[Origin] = (
             left = [part for piece in window for part in _cut(piece, piece.span.first, span.first)]
             window = [part for piece in window for part in _cut(piece, span.first, piece.span.end)]
             yield resolve(left, shown)
-        piece = await load(span)
+        piece = await load(span) if span.count else None  # an empty file has nothing to load
         if piece is not None:
             window.append(piece)
     yield resolve(window, shown)
