@@ -1,5 +1,6 @@
 """What a tailer can be told; the flags, the keys of the file and the variables are these fields."""
 
+import ipaddress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from protocol.limits import COPIES_MAX
 from protocol.packet import Class
 from service.config import ConfigError, Settings
-from service.units import Duration, HostPort, Size
+from service.units import Address, Duration, HostPort, Size
 from tailer.inputs.files import Glob
 
 __all__ = ["ClassRule", "TailerSettings"]
@@ -53,10 +54,10 @@ class TailerSettings(Settings):
     key: str = Field("", description="This tailer's key file; made at the first start. [<journal>.key]")
     host: str = Field("", description="The host's name in all packets. [this host's name]")
     env: str = Field("prod", description="The closed domain that bucks, tailers and porters share.")
-    from_: Literal["head", "end"] | None = Field(
-        None,
+    from_: Literal["recent", "head", "end"] = Field(
+        "recent",
         alias="from",
-        description="Where to begin in files that were there first. [the end, and lines of the last 24 h before it]",
+        description="Where to begin in files that were there first; recent is the end, and the last 24 h before it.",
     )
     once: bool = Field(False, description="Read all files from head to end, deliver everything, and end.")
     level: Literal["A1", "A2"] = Field(
@@ -83,6 +84,9 @@ class TailerSettings(Settings):
     def _consistent(self) -> "TailerSettings":
         if self.once and self.from_ == "end":
             raise ValueError("--once reads from the head: --from end contradicts it")
+        far = [address for address in self.to if not _is_here(address)]
+        if far and not self.insecure:
+            raise ValueError(f"{far[0]} is another host, and links are not encrypted: say --insecure if that is fine")
         return self
 
     @property
@@ -92,9 +96,7 @@ class TailerSettings(Settings):
     @property
     def begin(self) -> Literal["head", "end", "recent"]:
         """Where to begin in files that were there before this tailer."""
-        if self.once or (self.backfill and self.from_ is None):
-            return "head"
-        return self.from_ or "recent"
+        return "head" if self.once or (self.backfill and self.from_ == "recent") else self.from_
 
     def globs(self, folder: bytes) -> list[Glob]:
         """The patterns, relative ones meant in `folder`."""
@@ -107,6 +109,13 @@ class TailerSettings(Settings):
 
     def kind_of(self, folder: bytes) -> "Kinds":
         return Kinds([(Glob.parse(rule.path, folder), rule.kind()) for rule in self.classes])
+
+
+def _is_here(address: Address) -> bool:
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return address.host == "localhost"
 
 
 class Kinds:

@@ -3,7 +3,7 @@
     seen before the restart, and its head and tail are still there      its stream goes on
     head and tail are those of a stream whose own file is gone or cut   it is a copy (copytruncate): that stream goes on
     it may be a copy still being made                                   wait a little
-    anything else                                                       a new stream; for an equal head a generation more
+    anything else                                                       a new stream; another generation of a known head
 
 Two files that both exist are two streams, however alike they are. A stream's name depends on the file alone (inode,
 birth, first line, generation), so a tailer that lost its memory gives the same names again, and what bucks say they

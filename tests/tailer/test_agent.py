@@ -32,8 +32,8 @@ def run(scenario: Scenario, seed: int = 1) -> None:
 
 
 def settings(**changes: Any) -> TailerSettings:
-    plain = {"files": ("/log/*",), "to": ("b0:7000",), "journal": "/journal", "env": "test", "patience": 5.0}
-    return TailerSettings.model_validate(plain | changes)
+    plain = {"files": ("/log/*",), "to": ("b0:7000",), "journal": "/journal", "env": "test"}
+    return TailerSettings.model_validate(plain | {"patience": 5.0, "insecure": True} | changes)
 
 
 class Writer:
