@@ -280,6 +280,10 @@ class Journal:
 
     # --- making durable ---------------------------------------------------------------------------------------------
 
+    def save(self) -> None:
+        """Write a checkpoint now, between packets: the streams are others than the last one says. JournalError."""
+        self._segments.append_control(self._head)
+
     async def sync(self) -> None:
         """All that was appended before this call is on the device after it. JournalError if that can't be had."""
         wanted = self._segments.order

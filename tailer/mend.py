@@ -36,6 +36,7 @@ NS = 1_000_000_000
 A2_COPIES = 3
 GATHER_S = 6.0  # the oldest open packet of a window that just ended: it should be in that window's seal
 SPREAD_S = 60.0
+FLUSH_S = 5.0
 MEND_EVERY_S = 10.0
 RECEIPT_TIMEOUT_S = 30.0  # an fsync of a busy disk
 SEAL_TIMEOUT_S = 15.0
@@ -117,7 +118,8 @@ class Mender:
     async def _seal_all(self, closing: bool = False) -> None:
         """State everything journaled so far; in several seals if it is very much."""
         if self._flush is not None:
-            await self._flush()
+            with trio.move_on_after(FLUSH_S):  # it waits where the journal is full, and then only we can make room
+                await self._flush()
         while self.journal.width:  # without it no buck was ever met, and nothing was journaled
             if not await self._seal(closing):
                 return
@@ -162,7 +164,13 @@ class Mender:
         )
 
     async def _deliver_seals(self) -> None:
-        """Seals that too few bucks have go to every linked one that hasn't said it has them."""
+        """Seals that too few bucks have go to every linked one that hasn't said it has them, once they are synced."""
+        if not self.journal.chain.undelivered:
+            return
+        try:
+            await self.journal.sync()
+        except JournalError:
+            return  # told by then; what might be forgotten must not be seen by anybody
         async with trio.open_nursery() as nursery:
             for buck in self.members.linked():
                 nursery.start_soon(self._give_seals, buck)
@@ -201,7 +209,7 @@ class Mender:
                     faultpoint("tailer.mend.done")
                     self.journal.ledger.note_done(entry)
             entries = [entry for entry in entries if not entry.done]
-            if not any(self._can_copy(entry, copies) for entry in entries):
+            if not any(self._lacks(entry, copies) for entry in entries):
                 return
 
     def is_done(self, entry: Entry) -> bool:
@@ -215,20 +223,24 @@ class Mender:
     def _wanted(self, entry: Entry, copies: int | None) -> int:
         return copies or (A2_COPIES if entry.kind.resend else entry.kind.copies)
 
-    def _can_copy(self, entry: Entry, copies: int | None) -> bool:
+    def _lacks(self, entry: Entry, copies: int | None) -> int:
+        """How many copies it lacks that somebody could take. One on a buck that is gone counts only if it is synced."""
+        live = {buck.node for buck in self.members.live()}
         held = set(entry.stored)
-        return len(held) < self._wanted(entry, copies) and any(b.node not in held for b in self.members.live())
+        lacking = self._wanted(entry, copies) - len(held & live | set(entry.synced))
+        return max(0, min(lacking, len(live - held)))
 
     async def _add_copies(self, entries: list[Entry], copies: int | None) -> None:
-        """Give each packet the copies it lacks, a few at a time."""
-        lacking = iter([entry for entry in entries if self._can_copy(entry, copies)])
+        """Give each packet the copies it lacks, a few packets at a time."""
+        lacking = iter([entry for entry in entries if self._lacks(entry, copies)])
 
         async def work() -> None:
             for entry in lacking:
                 packet = self.journal.load(entry)
                 if packet is not None:
                     faultpoint("tailer.mend.copy")
-                    await self.sender.spread(entry, packet, self._wanted(entry, copies), again=True)
+                    more = self._lacks(entry, copies)
+                    await self.sender.spread(entry, packet, len(entry.stored) + more, again=True)
 
         async with trio.open_nursery() as nursery:
             for _ in range(COPIES_AT_ONCE):
@@ -253,6 +265,7 @@ class Mender:
                 receipt = await buck.asker.ask(Have(0, self.key.node, epoch, bucket, True), RECEIPT_TIMEOUT_S)
             except ProtocolError as error:
                 log.warning("no receipt", node=buck.node.hex(), bucket=bucket, why=str(error))
+                self.members.avoid(buck, RECEIPT_TIMEOUT_S)
                 return
             faultpoint("tailer.mend.receipt")
             if isinstance(receipt, Receipt):
@@ -273,11 +286,14 @@ class Mender:
         async with self._busy:
             if level is None:
                 return await self._say_goodbye()
-            await self.journal.sync()
-            await self._patiently(patience_s, lambda: self.sender.waiting, None)
-            await self._seal_all(closing=True)
-            await self._patiently(patience_s, lambda: self._left(level), lambda: self._mend_for(level))
-            await self.journal.sync()
+            try:
+                await self.journal.sync()
+                await self._patiently(patience_s, lambda: self.sender.waiting, None)
+                await self._seal_all(closing=True)
+                await self._patiently(patience_s, lambda: self._left(level), lambda: self._mend_for(level))
+                await self.journal.sync()
+            except JournalError as error:
+                return Outcome(1, error.strerror or str(error))
             return self._outcome(level)
 
     async def _say_goodbye(self) -> Outcome:

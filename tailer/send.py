@@ -22,7 +22,7 @@ from protocol.packet import Packet
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
-from tailer.journal import Journal
+from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry, Slot
 from tailer.members import Buck, Members
 
@@ -49,7 +49,6 @@ class Sender:
         self.journal = journal
         self.members = members
         self.counters: Counter[str] = Counter()
-        self.idle = trio.Event()  # set while nothing waits for a first copy
         self.placed = trio.Event()  # replaced each time a packet reaches A1
         self._queue: deque[Slot] = deque(journal.ledger.unplaced)
         self._parked: set[Slot] = set()
@@ -61,11 +60,7 @@ class Sender:
     # --- the way in -------------------------------------------------------------------------------------------------
 
     async def deliver(self, packet: Packet) -> None:
-        """Take over a packet that was appended to the journal. Waits for nothing, but for the journal's sync if its
-        class asks for that before any copy.
-        """
-        if packet.header.kind.sync:
-            await self.journal.sync()
+        """Take over a packet that was appended to the journal. Waits for nothing."""
         slot = packet.header.epoch, packet.header.number
         if slot not in self.journal.ledger.unplaced:
             return
@@ -107,10 +102,14 @@ class Sender:
 
     async def _place(self, entry: Entry) -> None:
         try:
+            if entry.kind.sync:
+                await self.journal.sync()  # the class asks for that before any copy
             packet = self._cool(entry.slot) or self.journal.load(entry)
             if packet is not None:
                 await self.spread(entry, packet, entry.kind.copies, again=entry.again)
-                self._settle(entry)
+            self._settle(entry)
+        except JournalError:
+            self._parked.add(entry.slot)  # the journal has said why; until it can be synced the packet stays here
         finally:
             del self._flying[entry.slot]
             self._wake.set()
@@ -122,6 +121,8 @@ class Sender:
 
     def _settle(self, entry: Entry) -> None:
         """After its turn: placed, or parked until something changes."""
+        if entry.slot not in self.journal.ledger.unplaced:
+            return  # given up, or placed in another way
         if not self.is_stored(entry):
             self._parked.add(entry.slot)
             return

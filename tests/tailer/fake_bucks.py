@@ -1,10 +1,10 @@
 """Bucks that remember in a dictionary and speak the real protocol, over the simulated network.
 
-What a test wants of one it sets: `refuse` (a reason for every put), `silent` (it reads and never answers), `slow_s`, `lose`
-(packets it forgets), `unsure`. Every question is kept in `asked`, so that a test can say what a tailer did.
+What a test wants of one it sets: `refuse` (a reason for every put), `silent` (it reads and never answers), `slow_s`,
+`unsure`, `draining`; what it holds may be changed at any time. Every question is kept in `asked`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -42,7 +42,12 @@ from protocol.packet import Packet, read
 from protocol.ranges import Ranges
 from protocol.seal import Seal
 from service.run import leaves
+from tailer.journal import Journal
+from tailer.members import Members
+from tailer.mend import Mender
+from tailer.send import Sender
 from tests.simulation.machine import SimMachine, World
+from tests.tailer.journals import KEY, draft, open_journal
 
 PORT = 7000
 Slot = tuple[int, int]
@@ -184,6 +189,65 @@ class FakeBuck:
 
 def _numbers(slots: set[Slot]) -> Ranges:
     return Ranges((number, number + 1) for _, number in sorted(slots))
+
+
+class Sending:
+    """The sending half of a tailer on host `tailer`: journal, members, sender, mender, with their tasks running."""
+
+    def __init__(self, machine: SimMachine, journal: Journal, addresses: Sequence[str]) -> None:
+        self.machine, self.journal = machine, journal
+        self.members = Members(machine, KEY, "test", b"web-1", addresses, journal)
+        self.sender = Sender(machine, journal, self.members)
+        self.mender = Mender(machine, KEY, journal, self.members, self.sender)
+        self.offset = 0
+        self.scope = trio.CancelScope()
+
+    async def send(self, count: int = 1, **options: object) -> None:
+        """Journal so many packets and hand them over."""
+        for _ in range(count):
+            made = draft(self.offset, self.offset + 10, opened_at=self.machine.now(), **options)  # type: ignore[arg-type]
+            await self.sender.deliver(self.journal.append(made))
+            self.offset += 10
+
+    async def until_placed(self, seconds: float = 60.0) -> None:
+        with trio.fail_after(seconds):
+            while self.sender.waiting:
+                await self.sender.placed.wait()
+
+    async def run(self, *, mend: bool = False) -> None:
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                for task in (self.members.run, self.journal.run, self.sender.run):
+                    nursery.start_soon(task)
+                if mend:
+                    nursery.start_soon(self.mender.run)
+
+    def stop(self) -> None:
+        self.scope.cancel()
+        self.journal.release()
+
+
+async def start_sending(
+    world: World,
+    nursery: trio.Nursery,
+    bucks: Sequence[FakeBuck],
+    *,
+    epoch: int = 1 << 32,
+    mend: bool = False,
+    size_max: int | None = None,
+) -> Sending:
+    """A tailer that was told the first of these bucks and has met it."""
+    machine = world.machine("tailer")
+    sending = Sending(machine, await open_journal(machine, epoch, size_max=size_max), [bucks[0].address])
+    nursery.start_soon(lambda: sending.run(mend=mend))
+    await sending.members.wait_width()
+    return sending
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110  # anything may be waited for, and virtual time costs nothing
+            await trio.sleep(0.05)
 
 
 def cluster(world: World, nursery: trio.Nursery, count: int, **options: object) -> list[FakeBuck]:
