@@ -17,12 +17,22 @@ from porter.catalog import Footer, PartName, StreamRow, Stretch, parts
 from porter.objects import Objects
 from porter.parquet_read import RowGroups
 from porter.source import Block, Piece, Scope, Span, StreamKey
+from protocol.kernel import Rows
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from service.machine import Machine
 
 OPEN_MAX = 8  # parts held open: a descriptor or a connection each, and its metadata
 BLOCKS_MAX = 2  # stretches or row groups that stay decoded for the spans that follow
+
+
+_NOTHING = Block(
+    Rows.from_arrays(
+        points=b"", flags=b"", format=b"", formats=(), shn=b"", shn_names=(), app=b"", app_names=(), pid=b"", pri=b"",
+        lines=b"", line_offsets=bytes(4), offsets=b"",
+    ),
+    (), (), (),
+)  # fmt: skip
 
 
 class _Place(NamedTuple):
@@ -104,7 +114,9 @@ class Archive:
         return found
 
     async def load(self, span: Span) -> Piece:
-        """The rows of a span that this archive gave."""
+        """The rows of a span that this archive gave; an empty stream's span has none."""
+        if not span.count:
+            return Piece(span, _NOTHING, 0, 0)
         block = await self._block(self._places[span])
         return Piece(span, block, 0, block.rows.count)
 
