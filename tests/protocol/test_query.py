@@ -144,6 +144,18 @@ def test_what_an_expression_requires_is_in_all_that_it_matches(pattern: str, lin
         assert required(pattern) in line
 
 
+@pytest.mark.parametrize(
+    ("pattern", "literal"),
+    [
+        ("abc+d", "abc"), ("ab?cde", "cde"), ("(abc)?de", "de"), ("(abc)de", "de"), ("a[bcd]ef", "ef"), ("foo|barbar", ""),
+        ("\\d+ms", "ms"), ("a\\.b", "a.b"), ("abc{2}d", "ab"), ("abc{0}", "ab"), ("\\x41bc", ""), ("(?i)abc", ""),
+        ("^abc$", "abc"), ("[]]xy", "xy"), ("[^]a]xy", "xy"), ("[\\]a]xy", "xy"), ("\\Qa.b\\E", ""), ("\\pLabc", ""),
+    ],
+)  # fmt: skip
+def test_the_literal_of_an_expression_is_certain(pattern: str, literal: str) -> None:
+    assert required(pattern) == literal
+
+
 @given(st.text(alphabet="ab*", max_size=8), st.text(alphabet="ab", max_size=8))
 def test_a_pattern_matches_as_the_expression_it_stands_for(pattern: str, value: str) -> None:
     wanted = re.fullmatch(pattern.replace("*", ".*"), value) is not None
