@@ -85,6 +85,7 @@ class State:
     next: int  # the number the next packet of `epoch` gets
     width: int = 0
     crashes: int = 0
+    settled: int = 0  # starts up to this one (by the boot counter) are accounted for: bucks need not be asked of them
     clean: bool = False  # written as the last thing of an orderly stop
     agent: Checkpoint = field(default_factory=Checkpoint)
     members: tuple[MemberState, ...] = ()
@@ -107,6 +108,7 @@ class State:
             "next": self.next,
             "width": self.width,
             "crashes": self.crashes,
+            "settled": self.settled,
             "clean": self.clean,
             "streams": [list(stream) for stream in self.agent.streams],
             "boot": self.agent.boot_id,
@@ -139,6 +141,7 @@ class State:
             next=int(value["next"]),
             width=int(value["width"]),
             crashes=int(value["crashes"]),
+            settled=int(value["settled"]),
             clean=bool(value["clean"]),
             agent=Checkpoint(tuple(StreamState(*stream) for stream in value["streams"]), bytes(value["boot"])),
             members=tuple(MemberState(*member) for member in value["members"]),

@@ -46,6 +46,7 @@ __all__ = ["Journal", "JournalError", "JournalFull"]
 SYNC_EVERY_S = 1.0
 SYNC_RETRY_MAX_S = 60.0
 SYNC_BYTES = 8 << 20  # a sync is asked for early
+BOOT_SHIFT = 32  # an epoch's upper half counts the starts
 ROOM_POLL_S = 0.5  # others may free the disk without telling us
 
 log = get_log("tailer.journal")
@@ -63,6 +64,7 @@ class Journal:
         self.epoch = epoch
         self.width = 0
         self.crashes = 0
+        self.settled = 0  # starts up to this one are accounted for
         self.ledger = Ledger()
         self.recovered = Recovery()
         self.members: tuple[MemberState, ...] = ()
@@ -120,6 +122,9 @@ class Journal:
         self._ends = dict(found.ends)
         if replay.base is not None:
             self.width, self.members, self.crashes = replay.base.width, replay.base.members, replay.base.crashes
+            self.settled = replay.base.settled
+        if found.clean and found.epoch is not None and found.epoch >> BOOT_SHIFT == self.settled + 1:
+            self.settled += 1
         if found.found and not found.clean:
             self._note_crash()
 
@@ -218,6 +223,16 @@ class Journal:
         return Ranges((n, n + 1) for e, n in self.ledger.entries if e == epoch)
 
     @property
+    def boots(self) -> int:
+        """The start that this is."""
+        return self.epoch >> BOOT_SHIFT
+
+    def settle(self) -> None:
+        """Bucks were asked: all starts before this one are accounted for."""
+        self.settled = self.boots - 1
+        self._segments.roll()  # with a checkpoint that says so
+
+    @property
     def last_streams(self) -> tuple[StreamState, ...]:
         """The streams of the last checkpoint."""
         return self.recovered.checkpoint.streams if self.recovered.checkpoint is not None else ()
@@ -266,6 +281,7 @@ class Journal:
             next=self._next,
             width=self.width,
             crashes=self.crashes,
+            settled=self.settled,
             clean=clean,
             agent=agent,
             members=self.members,

@@ -28,7 +28,7 @@ from protocol.ranges import Ranges
 from protocol.seal import Seal
 from service.faults import faultpoint
 from service.log import get_log
-from tailer.journal import Journal, JournalError
+from tailer.journal import BOOT_SHIFT, Journal, JournalError
 from tailer.members import Buck, Members
 from tailer.replay import FIRST_NUMBER
 
@@ -38,7 +38,6 @@ ANSWER_S = 30.0
 LOOK_BACK = 288  # buckets searched for packets that the journal lost, newest first: a day of them
 LOOK_AHEAD = 3  # early lines may be ten minutes ahead
 NS = 1_000_000_000
-BOOT_SHIFT = 32  # an epoch's upper half counts the starts
 
 log = get_log("tailer.recover")
 
@@ -47,6 +46,7 @@ log = get_log("tailer.recover")
 class Account:
     """What the members said about this tailer."""
 
+    known: set[int] = field(default_factory=set)  # the epochs that the journal knew before
     held: dict[bytes, dict[int, Ranges]] = field(default_factory=dict)  # node -> epoch -> numbers
     streams: dict[bytes, Ranges] = field(default_factory=dict)
     sealed: dict[int, Ranges] = field(default_factory=dict)
@@ -96,12 +96,8 @@ class Recovered:
 
 
 def is_needed(journal: Journal) -> bool:
-    """Was the last stop unclean, or is the journal not that of the last start?"""
-    found = journal.recovered
-    boots = journal.epoch >> BOOT_SHIFT
-    if not found.found:
-        return boots > 1  # the key has started before, and left nothing here
-    return found.unsure or found.epoch is None or (found.epoch >> BOOT_SHIFT) + 1 != boots
+    """Was a stop unclean, or is this not the journal of the last start?"""
+    return journal.recovered.unsure or journal.settled < journal.boots - 1
 
 
 async def recover(journal: Journal, members: Members, patience_s: float = PATIENCE_S) -> Recovered:
@@ -109,7 +105,7 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     if not is_needed(journal):
         return Recovered(False, journal.recovered.coverage)
     streams = sorted({*journal.recovered.coverage, *(stream.id for stream in journal.last_streams)})
-    account = Account()
+    account = Account(known=set(journal.recovered.ends))
     since = journal.chain.head[0] + 1
 
     async def ask(node: bytes, asker: Asker) -> None:
@@ -125,11 +121,19 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     recovered.given_up = _close_epochs(journal, account, sure)
     journal.cover(account.streams)
     recovered.coverage = journal.coverage
+    if sure or _is_ordinary(journal):
+        journal.settle()
     await journal.sync()
     faultpoint("tailer.recover.done")
     silent = ", ".join(sorted(node.hex() for node in recovered.silent))
     log.info("the bucks were asked", fetched=recovered.fetched, given_up=recovered.given_up, silent=silent)
     return recovered
+
+
+def _is_ordinary(journal: Journal) -> bool:
+    """A killed process, whose journal has all that it ever knew: a member that is dead needn't be asked each time."""
+    found = journal.recovered
+    return found.epoch is not None and found.epoch >> BOOT_SHIFT == journal.boots - 1 and not found.holes
 
 
 async def covered(
@@ -210,7 +214,7 @@ def _go_on_from(journal: Journal, account: Account) -> None:
     if account.head is not None and account.head.number > journal.chain.head[0]:
         journal.adopt_seal(account.head)
     for epoch in _lost_epochs(journal, account) & set(account.sealed):
-        if account.epoch(epoch) - account.sealed[epoch] or epoch in journal.recovered.ends:
+        if account.epoch(epoch) - account.sealed[epoch] or epoch in account.known:
             journal.ledger.note_sealed(epoch, account.sealed[epoch])
     for epoch in account.stated_lost:
         journal.chain.lost.pop(epoch, None)
@@ -218,10 +222,8 @@ def _go_on_from(journal: Journal, account: Account) -> None:
 
 def _lost_epochs(journal: Journal, account: Account) -> set[int]:
     """Epochs that are not over and done with: those the journal still knows, and starts it has never heard of."""
-    known = set(journal.recovered.ends)
-    last = max((epoch >> BOOT_SHIFT for epoch in known), default=-1)
-    newer = {epoch for epoch in account.epochs() if epoch >> BOOT_SHIFT > last}
-    return (known | newer) - {journal.epoch}
+    newer = {epoch for epoch in account.epochs() if epoch >> BOOT_SHIFT > journal.settled}
+    return (account.known | newer) - {journal.epoch}
 
 
 def _missing(journal: Journal, account: Account, epoch: int) -> Ranges:
@@ -231,7 +233,7 @@ def _missing(journal: Journal, account: Account, epoch: int) -> Ranges:
     held, sealed = account.epoch(epoch), account.sealed.get(epoch, Ranges())
     last = max([end - 1, *(ranges.last for ranges in (held, sealed) if ranges)])
     known.add(end, last + 1)
-    if epoch not in journal.recovered.ends:
+    if epoch not in account.known:
         known -= sealed  # a start that this journal never knew: what was sealed then is on its way or done
     return known - journal.ledger.done.get(epoch, Ranges()) - journal.present(epoch)
 
@@ -296,7 +298,7 @@ def _close_epochs(journal: Journal, account: Account, sure: bool) -> int:
         missing = _missing(journal, account, epoch) - account.epoch(epoch)
         held, sealed = account.epoch(epoch), account.sealed.get(epoch, Ranges())
         last = max([journal.recovered.ends.get(epoch, FIRST_NUMBER) - 1, *(r.last for r in (held, sealed) if r)])
-        is_new = epoch not in journal.recovered.ends
+        is_new = epoch not in account.known
         finished = epoch in account.stated_lost or (not held - sealed and (closed or epoch != newest))
         if epoch in journal.chain.lost or (is_new and not finished):
             journal.chain.lost[epoch] = last
