@@ -502,7 +502,9 @@ cdef text anchor_of(text line, text t, const Format *f) noexcept nogil:
     cdef text a
     if line[0] == c'{':
         a = key_before(line, t)
-        return NULL if f.kind == EPOCH and a == line else a
+        if f.kind == EPOCH and a == line:
+            return NULL
+        return a
     if f.kind == EPOCH and t - line > 2:
         return NULL
     return t - 1 if f.kind == CLF else line
@@ -518,7 +520,7 @@ cdef int search(State *s, text line, Py_ssize_t n, Hit *hit) noexcept nogil:
         if not digit(t[0]):
             if t != line + 1 or line[0] != c'[' or not letter(t[0]):
                 continue
-        elif digit(t[-1]) or letter(t[-1]):
+        elif digit((t - 1)[0]) or letter((t - 1)[0]):
             continue
         if not layout_at(t, end, &f) or f.kind >= PLAIN or not match_at(s, &f, t, end, hit):
             continue
@@ -667,7 +669,7 @@ cdef inline void read_tail(Packet *b, const Format *f, text end, Hit *hit) noexc
     Without a full tag BSD takes the host alone, ISO nothing: there anything may follow a time."""
     cdef text host = hit.stop + 1, host_end, app, app_end = NULL, stop
     cdef u32 where = 0, app_where = 0
-    if end - host < 2 or host[-1] != c' ':
+    if end - host < 2 or (host - 1)[0] != c' ':
         return
     if f.kind == ISO and f.head == 0 and not digit(host[0]) and not letter(host[0]):
         return
@@ -896,7 +898,7 @@ cdef inline text line_end(text p, text stop, bint final, Py_ssize_t *n, int *fla
     flags[0] = 0
     if q != NULL:
         n[0] = q - p
-        if q > p and q[-1] == 13:
+        if q > p and (q - 1)[0] == 13:
             n[0] -= 1
             flags[0] = F_CRLF
         return q + 1
@@ -1081,7 +1083,6 @@ cdef class Builder:
     cdef Room lines_room, rows_room
     cdef int fresh_run
     cdef u64 fresh_end
-    cdef u32 peak
     cdef bint lent                                      # the views' room has the buffers
 
     def __cinit__(self, Py_ssize_t raw_max=_limits.PACKET_RAW_MAX):

@@ -322,7 +322,7 @@ def encode(
         known, found, at = _time_of(stream, data, p, end)
         if known and found:
             pri, minute, seconds, fraction, host = found.group(1, 2, 3, 4, 5)
-            ticks = known.minutes[minute] + int(seconds + fraction if fraction else seconds)  # type: ignore[operator]
+            ticks = (known.minutes[minute] or 0) + int(seconds + fraction if fraction else seconds)
             point = ticks * known.scale
         else:
             point = stream.point if stream.timed else arrival

@@ -18,5 +18,5 @@ ls protocol/_kernel*.so > /dev/null
 # Python itself leaks at exit and allocates in pools: malloc shows it each object, and leaks are not looked for.
 LD_PRELOAD=$("${CC:-gcc}" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
     PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 \
-    "$python" -m pytest -q -p no:cacheprovider -o faulthandler_timeout=0 tests/protocol/test_kernel_in.py tests/protocol/test_kernel_out.py "$@"
+    "$python" -m pytest -q -p no:cacheprovider -o faulthandler_timeout=0 tests/protocol/test_kernel_*.py "$@"
 echo "asan: clean"

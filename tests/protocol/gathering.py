@@ -2,17 +2,29 @@
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import strategies as st
 
 from protocol import _kernel_py, _kernel_py_out, _kernel_py_stream
 from protocol._kernel_py import DONE, FULL, NEED
 from protocol.formats import Format
 from protocol.limits import LINE_MAX
 
+compiled: Any = None  # where there was no compiler the twin alone is tested
+with suppress(ImportError):
+    from protocol import _kernel
+
+    compiled = _kernel
+
 SECOND = 100_000_000
 ALWAYS = 1 << 62
 HINT = 1_700_000_000 * SECOND  # 2023-11-14
 ARRIVAL = 1_700_000_001 * SECOND
+NOON = 1_699_963_200 * SECOND  # 2023-11-14 12:00:00
+seeds = st.integers(0, 2**32)
 
 
 class Twin:
@@ -20,6 +32,10 @@ class Twin:
 
     Stream, Builder, Rows = _kernel_py_stream.Stream, _kernel_py.Builder, _kernel_py_out.Rows
     encode = staticmethod(_kernel_py.encode)
+
+
+KERNELS = [pytest.param(Twin, id="twin")] + ([pytest.param(compiled, id="compiled")] if compiled else [])
+kernels = pytest.mark.parametrize("kernel", KERNELS)
 
 
 class Gathered(NamedTuple):

@@ -1,46 +1,28 @@
-"""The kernel's way in: what each line becomes, held for both kernels, and both kernels equal on everything there is."""
+"""The kernel's way in, line by line: which times are read, what is taken out, which year it was; for both kernels."""
 
 import os
-import random
-from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from protocol import kernel as chosen
 from protocol.columns import APP, CRLF, HOST, OPEN, PART, PID, TIME
-from protocol.errors import ColumnsError
 from protocol.formats import BSD, CTIME, EPOCH, ISO, SLASH
 from protocol.learned import SEARCHES, Learned
-from protocol.limits import LINE_MAX, PACKET_EVENTS_MAX, PACKET_RUNS_MAX, PACKET_STREAMS_MAX
+from protocol.limits import LINE_MAX
 from tests.protocol.gathering import (
-    ALWAYS,
     ARRIVAL,
     HINT,
+    NOON,
     SECOND,
     Event,
     Gatherer,
     Twin,
-    cut,
+    compiled,
     events,
     gather,
-    mutated,
-    nasty,
+    kernels,
 )
-
-try:
-    from protocol import _kernel as compiled
-except ImportError:
-    compiled = None  # type: ignore[assignment]  # no compiler here: the twin alone is tested
-
-KERNELS = [pytest.param(Twin, id="twin")] + ([pytest.param(compiled, id="compiled")] if compiled else [])
-kernels = pytest.mark.parametrize("kernel", KERNELS)
-both = pytest.mark.skipif(compiled is None, reason="the compiled kernel is absent")
-seeds = st.integers(0, 2**32)
-NOON = 1_699_963_200 * SECOND  # 2023-11-14 12:00:00
 
 
 def read(kernel: Any, data: bytes, hint: int = HINT) -> list[Event]:
@@ -49,8 +31,6 @@ def read(kernel: Any, data: bytes, hint: int = HINT) -> list[Event]:
     assert b"".join(event.raw for event in found) == data
     return found
 
-
-# ---------------------------------------------------------------- values
 
 TIMES = [
     ("2023-11-14T12:00:01.123456+0100 x", NOON - 3599 * SECOND + 12_345_600),
@@ -300,303 +280,6 @@ def test_searches_are_bounded_per_thousand_lines_and_not_per_block(kernel: Any) 
     assert read(kernel, data)[-1].flags == TIME
     packets, _ = gather(kernel, [junk, b"[task 2023-11-14 12:00:01] x\n"], raw_max=200)
     assert not events(packets)[0][-1].flags
-
-
-# ---------------------------------------------------------------- packets
-
-
-@kernels
-def test_lines_go_to_the_packet_of_their_time(kernel: Any) -> None:
-    minute = 60 * SECOND
-    clocks = ["12:00:01", "12:01:00", "12:00:59", "11:59:59", "10:00:00", "12:00:30", "13:00:00"]
-    data = b"".join(b"2023-11-14 %b x\n" % clock.encode() for clock in clocks)
-    one = Gatherer(kernel, width=minute, oldest=NOON - 10 * minute, newest=NOON + 5 * minute)
-    one.start(0)
-    one.feed(0, data)
-    packets = one.finish()
-    assert [(packet.late, len(packet.points)) for packet in packets] == [(False, 3), (False, 1), (False, 1), (True, 2)]
-    assert b"".join(event.raw for event in events(packets)[0]) == data
-    assert [len(packet.runs) for packet in packets] == [3, 1, 1, 2]
-    assert sorted(one.fresh[0]) == [(i * 22, i * 22 + 22) for i in range(7)]
-
-
-@kernels
-def test_a_bucket_that_the_edge_of_lateness_cuts_takes_only_what_is_in_time(kernel: Any) -> None:
-    minute = 60 * SECOND
-    one = Gatherer(kernel, width=minute, oldest=NOON + 30 * SECOND, newest=NOON + 90 * SECOND)
-    one.start(0)
-    one.feed(0, b"".join(b"2023-11-14 12:%02d:%02d x\n" % divmod(s, 60) for s in (40, 20, 50, 80, 100, 85)))
-    packets = one.finish()
-    assert [(packet.late, packet.points) for packet in packets] == [
-        (False, (NOON + 40 * SECOND, NOON + 50 * SECOND)),
-        (True, (NOON + 20 * SECOND, NOON + 100 * SECOND)),
-        (False, (NOON + 80 * SECOND, NOON + 85 * SECOND)),
-    ]
-
-
-@kernels
-def test_need_and_full_change_nothing(kernel: Any) -> None:
-    stream, builder = kernel.Stream(HINT), kernel.Builder(100)
-    line = b"[task 2023-11-14 12:00:01] " + b"x" * 60 + b"\n"
-    for _ in range(3):
-        answer = kernel.encode(stream, 0, line, 0, 0, ARRIVAL, False, [], 0, ALWAYS)
-        assert answer == (0, 1, NOON + SECOND)
-    builder.open(0, NOON)
-    assert kernel.encode(stream, 0, line, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS) == (0, 1, NOON + SECOND)
-    builder.open(0, ALWAYS)
-    other = kernel.Builder()
-    other.open(0, NOON)
-    for _ in range(3):
-        used, why, which = kernel.encode(stream, 0, line * 2, 0, 0, ARRIVAL, False, [other, builder], 0, ALWAYS)
-        assert (used, why, which) == (len(line), 2, 1)
-        builder.open(0, ALWAYS)
-    fresh = kernel.Stream(HINT)
-    builder.open(0, ALWAYS)
-    kernel.encode(fresh, 0, line, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    for _ in range(2):
-        builder.open(0, ALWAYS)
-        kernel.encode(fresh, 0, line, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    assert fresh.state() == stream.state()
-
-
-@kernels
-def test_a_search_that_is_asked_again_is_spent_once(kernel: Any) -> None:
-    stream = kernel.Stream(HINT)
-    before = stream.state()
-    for _ in range(100):
-        assert kernel.encode(stream, 0, b"no time in here\n", 0, 0, ARRIVAL, False, [], 0, ALWAYS)[1] == 1
-    assert stream.state() == before
-
-
-@kernels
-def test_a_packet_is_full_by_bytes_events_runs_streams_and_formats(kernel: Any) -> None:
-    builder = kernel.Builder()
-    builder.open(0, ALWAYS)
-    stream = kernel.Stream(HINT)
-    block = b"\n" * (PACKET_EVENTS_MAX + 5)
-    answer = kernel.encode(stream, 0, block, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    assert answer == (PACKET_EVENTS_MAX, 2, 0)
-    builder.open(0, ALWAYS)
-    for i in range(PACKET_RUNS_MAX):
-        assert kernel.encode(stream, i % 2, b"\n", 0, i, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 0
-    assert kernel.encode(stream, 2, b"\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS) == (0, 2, 0)
-    builder.open(0, ALWAYS)
-    for i in range(PACKET_STREAMS_MAX):
-        assert kernel.encode(stream, i, b"\n", 0, i, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 0
-    assert kernel.encode(stream, 5000, b"\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS) == (0, 2, 0)
-    assert kernel.encode(stream, 0, b"\n", 0, 77, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 0
-    zones = [b"%c%02d:%02d" % (sign, h, m) for sign in b"+-" for h in range(24) for m in (0, 30, 45)]
-    builder.open(0, ALWAYS)
-    used = kernel.encode(
-        kernel.Stream(HINT),
-        0,
-        b"".join(b"2023-11-14T12:00:01%b x\n" % z for z in zones),
-        0,
-        0,
-        ARRIVAL,
-        False,
-        [builder],
-        0,
-        ALWAYS,
-    )
-    many = kernel.Stream(HINT)
-    again = kernel.encode(many, 1, b"2023/11/14 12:00:01.5 x\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    assert used[1] == 0, "a stream keeps 128 formats; other lines have no time"
-    assert again == (0, 2, 0)
-    assert len(builder.finish().formats) == 128
-
-
-@kernels
-def test_a_full_dictionary_leaves_the_names_in_their_lines(kernel: Any) -> None:
-    data = b"".join(b"Nov 14 12:00:01 h%d a%d[1]: x\n" % (i // 2, i) for i in range(300)) + b"".join(
-        b"Nov 14 12:00:01 g%d a1: x\n" % i for i in range(300)
-    )
-    packets, _ = gather(kernel, [data])
-    assert len(packets[0].shn) == len(packets[0].app) == 255
-    found = events(packets)[0]
-    assert b"".join(event.raw for event in found) == data
-    assert {event.flags for event in found} == {TIME, TIME | HOST, TIME | HOST | APP, TIME | HOST | APP | PID}
-
-
-@kernels
-def test_a_line_larger_than_a_packet_gets_one_of_its_own(kernel: Any) -> None:
-    data = b"a\n" + b"x" * 500 + b"\nb\n"
-    packets, _ = gather(kernel, [data], raw_max=100)
-    assert [packet.raw for packet in packets] == [2, 501, 2]
-
-
-@kernels
-def test_views_outlive_the_next_packet(kernel: Any) -> None:
-    builder = kernel.Builder()
-    builder.open(0, ALWAYS)
-    stream = kernel.Stream(HINT)
-    kernel.encode(stream, 0, b"2023-11-14 12:00:01 first\n" * 100, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    first = builder.finish()
-    with pytest.raises(ValueError, match="not open"):
-        builder.finish()
-    assert kernel.encode(stream, 0, b"x\n", 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)[1] == 1, "closed"
-    kept = bytes(first.lines), list(first.points)
-    builder.open(0, ALWAYS)
-    kernel.encode(stream, 0, b"2023-11-14 13:00:02 other\n" * 5000, 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    assert (bytes(first.lines), list(first.points)) == kept
-    del first
-    second = builder.finish()
-    assert bytes(second.lines) == b" other\n" * 5000
-    builder.open(0, ALWAYS)
-    empty = builder.finish()
-    assert (bytes(empty.lines), bytes(empty.small), list(empty.points), empty.sizes) == (b"", b"", [], (0,) * 8)
-
-
-@kernels
-def test_a_start_beyond_the_block_is_refused(kernel: Any) -> None:
-    for start in (-1, 3):
-        with pytest.raises(ValueError, match="start"):
-            kernel.encode(kernel.Stream(), 0, b"x\n", start, 0, 0, False, [], 0, ALWAYS)
-    assert kernel.encode(kernel.Stream(), 0, memoryview(b"x\n"), 2, 0, 0, True, [], 0, ALWAYS) == (2, 0, 0)
-
-
-# ---------------------------------------------------------------- properties
-
-
-def both_ways(data: bytes, r: random.Random, **more: Any) -> None:
-    """Both kernels agree, however the bytes are cut, and the bytes come back."""
-    whole = gather(Twin, [data], **more)
-    assert b"".join(event.raw for event in events(whole[0]).get(0, [])) == data
-    assert gather(Twin, cut(data, r), **more) == whole
-    if compiled:
-        assert gather(compiled, [data], **more) == whole
-        assert gather(compiled, cut(data, r), **more) == whole
-        for packet in whole[0]:
-            assert packet.rows(compiled).render() == packet.rows(Twin).render()
-
-
-@given(seeds)
-def test_nasty_lines_are_the_same_in_both_kernels_however_they_are_cut(seed: int) -> None:
-    r = random.Random(seed)
-    more = r.choice(({}, {"raw_max": 500}, {"width": 60 * SECOND, "oldest": NOON - 40 * 86400 * SECOND, "builders": 3}))
-    both_ways(
-        nasty(r, r.choice((5, 40, 40, 1500)) if seed % 50 == 0 else 30),
-        r,
-        hint=r.choice((0, 1, HINT, HINT, HINT)),
-        **more,
-    )
-
-
-@given(seeds)
-def test_mutated_slices_of_real_logs_are_the_same_in_both_kernels(shared_data: Path, seed: int) -> None:
-    r = random.Random(seed)
-    path = r.choice(real_files(shared_data))
-    width = r.choice((ALWAYS, 300 * SECOND))
-    both_ways(mutated(contents(path), r), r, width=width)
-
-
-@cache
-def real_files(shared_data: Path) -> list[Path]:
-    """Every sample log."""
-    found = sorted(path for path in (shared_data / "logs").rglob("*") if path.is_file())
-    assert found
-    return found
-
-
-@lru_cache(64)
-def contents(path: Path) -> bytes:
-    """Its first part."""
-    with path.open("rb") as file:
-        return file.read(1 << 20)
-
-
-@both
-def test_both_kernels_give_the_same_packets_for_all_real_logs(shared_data: Path) -> None:
-    for path in real_files(shared_data):
-        data = path.read_bytes()[:300_000]
-        assert gather(compiled, [data]) == gather(Twin, [data]), path
-
-
-@pytest.mark.parametrize("kernel", [chosen])
-def test_all_real_logs_come_back_byte_for_byte(kernel: Any, shared_data: Path) -> None:
-    for path in real_files(shared_data):
-        data = path.read_bytes()
-        packets, _ = gather(kernel, [data])
-        at = 0
-        for packet in packets:
-            back = packet.rows(kernel).render()
-            assert data.startswith(back, at), path
-            at += len(back)
-        assert at == len(data), path
-
-
-@given(seeds)
-def test_several_streams_in_common_packets_are_each_as_if_alone(seed: int) -> None:
-    r = random.Random(seed)
-    more = {"width": 60 * SECOND, "oldest": NOON - 86400 * SECOND, "newest": NOON + 3600 * SECOND, "raw_max": 3000}
-    texts = [nasty(r, 20) for _ in range(3)]
-    kernel = r.choice([Twin, compiled or Twin])
-    one = Gatherer(kernel, builders=3, **more)
-    blocks: list[tuple[int, float, bytes, bool]] = []
-    for handle, text in enumerate(texts):
-        one.start(handle)
-        pieces = cut(text, r)
-        blocks.extend((handle, i / len(pieces), piece, i == len(pieces) - 1) for i, piece in enumerate(pieces))
-    for handle, _, piece, final in sorted(blocks, key=lambda block: (block[1], block[0])):
-        one.feed(handle, piece, final)
-    found = events(one.finish())
-    for handle, text in enumerate(texts):
-        assert found.get(handle, []) == events(gather(Twin, [text])[0]).get(0, [])
-        covered = sorted(one.fresh[handle])
-        assert sum(end - first for first, end in covered) == len(text)
-
-
-@given(seeds)
-def test_a_stream_goes_on_from_its_state_as_if_never_stopped(seed: int) -> None:
-    r = random.Random(seed)
-    data = nasty(r, r.choice((30, 30, 1200)) if seed % 20 == 0 else 30)
-    whole = events(gather(Twin, [data])[0])[0]
-    stops = sorted(r.randrange(len(data) + 1) for _ in range(3))
-    one = Gatherer(Twin)
-    one.start(0)
-    for a, b in zip([0, *stops], [*stops, len(data)], strict=True):
-        one.feed(0, data[a:b], final=b == len(data))
-        if r.random() < 0.7:
-            state = one.streams[0].state()
-            assert Twin.Stream(0, state).state() == state
-            if compiled:
-                assert compiled.Stream(0, state).state() == state
-            one.start(0, 0, state)
-    assert events(one.finish())[0] == whole
-
-
-@kernels
-def test_a_bad_state_is_refused(kernel: Any) -> None:
-    stream = kernel.Stream(HINT)
-    builder = kernel.Builder()
-    builder.open(0, ALWAYS)
-    kernel.encode(stream, 0, nasty(random.Random(1), 100), 0, 0, ARRIVAL, False, [builder], 0, ALWAYS)
-    state = stream.state()
-    assert kernel.Stream(0, state).state() == state
-    for bad in (state[:-1], state + b"\0", state[:10], b"\2" + state[1:], state[:17] + b"\xff" + state[18:]):
-        with pytest.raises(ColumnsError):
-            kernel.Stream(0, bad)
-
-
-@kernels
-@given(seed=seeds)
-def test_a_changed_state_is_refused_or_works(kernel: Any, seed: int) -> None:
-    r = random.Random(seed)
-    one = Gatherer(kernel)
-    one.start(0)
-    data = nasty(r, 20)
-    one.feed(0, data)
-    state = bytearray(one.streams[0].state())
-    state[r.randrange(len(state))] = r.randrange(256)
-    try:
-        one.start(0, 0, bytes(state))
-    except ColumnsError:
-        return
-    one.feed(0, nasty(r, 10), final=True)
-    assert b"".join(event.raw for event in events(one.finish())[0]).startswith(data[:100])
-
-
-# ---------------------------------------------------------------- which kernel
 
 
 def test_the_compiled_kernel_is_in_use_where_it_was_built() -> None:
