@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocol import limits
 from protocol.conversation import ANSWERS, MAY_ASK, PARTS
 from protocol.errors import LocalProtocolError, RemoteProtocolError
-from protocol.messages import MESSAGES, RESERVED, ROLES, Done, Hello, Listing, Message, Ok, PacketIs, Peer, Put, View
+from protocol.messages import MESSAGES, RESERVED, ROLES, Hello, Listing, Message, No, Ok, PacketIs, Peer, Put, View
 from protocol.packed import pack, unpack_array
 from protocol.packet import Key
 from protocol.payload import SCHEMAS, dump, load
@@ -119,7 +119,7 @@ def test_what_no_peer_would_take_is_not_sent() -> None:
     with pytest.raises(LocalProtocolError, match="at most"):
         dump(Put(1, 2, False, bytes(limits.PACKET_SIZE_MAX + 64)))
     with pytest.raises(LocalProtocolError, match="at most"):
-        dump(Done(1, tuple((KEY.node, n, Ranges([(1, 2)])) for n in range(limits.LIST_FRAME_MAX // 20))))
+        dump(No(1, "full", "x" * limits.SMALL_FRAME_MAX))
 
 
 def test_a_set_in_a_message_has_one_form_and_stays_within_u64() -> None:

@@ -71,7 +71,7 @@ def test_every_single_flipped_bit_is_caught() -> None:
 @given(st.binary(max_size=300))
 def test_garbage_is_no_seal(garbage: bytes) -> None:
     for data in (garbage, MAGIC + garbage, PREFIX.pack(MAGIC, len(garbage)) + garbage + bytes(64)):
-        with pytest.raises(SealError):
+        with pytest.raises((SealError, VersionError)):
             Seal.read(data)
 
 
