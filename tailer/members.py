@@ -110,6 +110,11 @@ class Members:
         """All members, dead or alive."""
         return frozenset(buck.node for buck in self.bucks.values() if not buck.draining)
 
+    @property
+    def count(self) -> int:
+        """How many members a packet could be on; until a member told, as many as it takes."""
+        return max(1, len(self.nodes)) if self.heard else limits.COPIES_MAX
+
     def linked(self) -> list[Buck]:
         """Those that can be asked."""
         return [buck for buck in self.bucks.values() if buck.asker is not None]

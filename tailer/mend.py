@@ -21,15 +21,14 @@ import trio
 
 from protocol.errors import ProtocolError
 from protocol.identity import NodeKey
-from protocol.messages import Have, Ok, Receipt, SealPut
-from protocol.seal import Seal
+from protocol.messages import Have, Receipt
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry
 from tailer.members import Buck, Members
-from tailer.sealing import sections
+from tailer.sealing import Sealer
 from tailer.send import Sender
 
 NS = 1_000_000_000
@@ -39,10 +38,8 @@ SPREAD_S = 60.0
 FLUSH_S = 5.0
 MEND_EVERY_S = 10.0
 RECEIPT_TIMEOUT_S = 30.0  # an fsync of a busy disk
-SEAL_TIMEOUT_S = 15.0
 ROUNDS_MAX = 3  # of copies and receipts, before a pause
 COPIES_AT_ONCE = 4
-SEALS_KEPT_MAX = 288  # a day of windows: older ones that some buck has aren't kept for those that stay away
 FINISH_POLL_S = 0.2
 GOODBYE_S = 3.0
 
@@ -73,10 +70,9 @@ class Mender:
         self.journal = journal
         self.members = members
         self.sender = sender
-        self.sealed_until = 0
+        self.sealer = Sealer(machine, key, journal, members)
         self._flush = flush
         self._busy = trio.Lock()
-        self._seal_holders: dict[int, set[bytes]] = {}
 
     async def run(self) -> None:
         """Seal each window and mend what is over. Never ends."""
@@ -86,116 +82,34 @@ class Mender:
             async with self._busy:
                 if self.machine.now() >= seal_at or self.journal.pressed:
                     if self.members.linked():  # one seal later covers all windows without anybody to tell
-                        await self._seal_all()
+                        await self._seal()
                     seal_at = self._next_seal()
-                await self._deliver_seals()
+                await self.sealer.deliver()
                 await self._mend(self._due())
                 self.journal.reclaim()
 
     def _next_seal(self) -> float:
         """On the monotonic clock: some while after the current window's end."""
         width = self.journal.width or 1
-        left = width - self._time_ns() % (width * NS) / NS
+        left = width - self.sealer.time_ns() % (width * NS) / NS
         spread = min(SPREAD_S, width / 2) - GATHER_S
         return self.machine.now() + left + GATHER_S + max(0.0, self.machine.random.uniform(0.0, spread))
 
-    def _time_ns(self) -> int:
-        """The bucks' clock."""
-        return self.machine.time_ns() + self.members.offset_ns
+    async def _seal(self, closing: bool = False) -> None:
+        if self._flush is not None:
+            with trio.move_on_after(FLUSH_S):  # it waits where the journal is full, and then only we can make room
+                await self._flush()
+        await self.sealer.seal(closing)
 
     def _due(self) -> list[Entry]:
         """Sealed packets of windows that are over (of all, when the journal runs full) that are not done."""
         everything = self.journal.pressed
-        end = self.sealed_until
+        end = self.sealer.until
         return [
             entry
             for entry in self.journal.ledger.waiting()
             if entry.sealed and (everything or entry.bucket + self.journal.width <= end)
         ]
-
-    # --- seals ------------------------------------------------------------------------------------------------------
-
-    async def _seal_all(self, closing: bool = False) -> None:
-        """State everything journaled so far; in several seals if it is very much."""
-        if self._flush is not None:
-            with trio.move_on_after(FLUSH_S):  # it waits where the journal is full, and then only we can make room
-                await self._flush()
-        while self.journal.width:  # without it no buck was ever met, and nothing was journaled
-            if not await self._seal(closing):
-                return
-            if not self.journal.ledger.unsealed:
-                break
-        await self._deliver_seals()
-
-    async def _seal(self, closing: bool) -> bool:
-        seal = self._next(closing).signed(self.key)
-        faultpoint("tailer.mend.seal")
-        try:
-            self.journal.add_seal(seal)
-            await self.journal.sync()
-        except JournalError as error:
-            log.error("a seal could not be journaled", number=seal.number, why=str(error))
-            return False
-        self.sealed_until = seal.until
-        faultpoint("tailer.mend.sealed")
-        return True
-
-    def _next(self, closing: bool) -> Seal:
-        journal = self.journal
-        number, previous = journal.chain.head
-        now = self._time_ns()
-        width = journal.width
-        until = now // NS // width * width if width else now // NS
-        found = sections(journal.ledger, journal.chain.lost, journal.chain.given_up, until)
-        return Seal(
-            env=journal.env,
-            width=width,
-            tailer=self.key.node,
-            public=self.key.public,
-            host=journal.host,
-            number=number + 1,
-            previous=previous,
-            time_ns=now,
-            until=until,
-            offset_ns=self.members.offset_ns,
-            crashes=journal.crashes,
-            closing=closing and len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found),
-            sections=found,
-        )
-
-    async def _deliver_seals(self) -> None:
-        """Seals that too few bucks have go to every linked one that hasn't said it has them, once they are synced."""
-        if not self.journal.chain.undelivered:
-            return
-        try:
-            await self.journal.sync()
-        except JournalError:
-            return  # told by then; what might be forgotten must not be seen by anybody
-        async with trio.open_nursery() as nursery:
-            for buck in self.members.linked():
-                nursery.start_soon(self._give_seals, buck)
-        for number in sorted(self.journal.chain.undelivered):
-            holders = self._seal_holders.get(number, set())
-            old = number <= max(self.journal.chain.seals) - SEALS_KEPT_MAX
-            if len(holders) >= min(A2_COPIES, self.sender.members_count) or (old and holders):
-                self.journal.chain.delivered(number)
-                self._seal_holders.pop(number, None)
-
-    async def _give_seals(self, buck: Buck) -> None:
-        for number in sorted(self.journal.chain.undelivered):
-            holders = self._seal_holders.setdefault(number, set())
-            if buck.node in holders or buck.asker is None:
-                continue
-            faultpoint("tailer.mend.seal_put")
-            try:
-                answer = await buck.asker.ask(SealPut(0, self.journal.chain.seals[number]), SEAL_TIMEOUT_S)
-            except ProtocolError as error:
-                log.warning("a seal was not taken", node=buck.node.hex(), number=number, why=str(error))
-                return
-            if not isinstance(answer, Ok):
-                log.warning("a seal is refused", node=buck.node.hex(), number=number, why=str(answer))
-                return
-            holders.add(buck.node)
 
     # --- copies and receipts ----------------------------------------------------------------------------------------
 
@@ -289,7 +203,7 @@ class Mender:
             try:
                 await self.journal.sync()
                 await self._patiently(patience_s, lambda: self.sender.waiting, None)
-                await self._seal_all(closing=True)
+                await self._seal(closing=True)
                 await self._patiently(patience_s, lambda: self._left(level), lambda: self._mend_for(level))
                 await self.journal.sync()
             except JournalError as error:
@@ -298,7 +212,7 @@ class Mender:
 
     async def _say_goodbye(self) -> Outcome:
         with trio.move_on_after(GOODBYE_S):
-            await self._seal_all(closing=True)
+            await self._seal(closing=True)
         return Outcome(0, f"{self.sender.waiting} packets wait in the journal for the next start")
 
     async def _patiently(
@@ -318,7 +232,7 @@ class Mender:
     async def _mend_for(self, level: str) -> None:
         if level == "A2":
             await self._mend(list(self.journal.ledger.waiting()))
-        await self._deliver_seals()
+        await self.sealer.deliver()
 
     def _left(self, level: str) -> int:
         """What is still to be waited for: packets and the closing seal."""
@@ -329,9 +243,8 @@ class Mender:
         waiting = self.sender.waiting
         if waiting:
             return Outcome(1, f"{waiting} packets are on too few bucks; they wait in {self.journal.folder}")
-        untold = [number for number in self.journal.chain.undelivered if not self._seal_holders.get(number)]
-        if untold:
-            return Outcome(1, f"{len(untold)} seals reached no buck; they wait in {self.journal.folder}")
+        if self.sealer.untold:
+            return Outcome(1, f"{self.sealer.untold} seals reached no buck; they wait in {self.journal.folder}")
         short = sum(1 for _ in self.journal.ledger.waiting())
         if level == "A2" and (short or self.journal.chain.undelivered):
             absent = self.members.nodes - {buck.node for buck in self.members.linked()}

@@ -14,73 +14,29 @@ A member that stays silent makes the answer a lower bound: more is read again th
 its identity. Nothing here decodes a line.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 import trio
 
 from protocol.errors import FormatError, ProtocolError
-from protocol.limits import COVERED_STREAMS_MAX
 from protocol.link import Asker
-from protocol.messages import Covered, Get, Intervals, List, Listing, PacketIs, Seals, SealsAre
+from protocol.messages import Get, List, Listing, PacketIs
 from protocol.packet import Packet, read
 from protocol.ranges import Ranges
-from protocol.seal import Seal
 from service.faults import faultpoint
 from service.log import get_log
+from tailer.asking import ANSWER_S, Account, ask_all, ask_covered, ask_seals
 from tailer.journal import BOOT_SHIFT, Journal, JournalError
-from tailer.members import Buck, Members
+from tailer.members import Members
 from tailer.replay import FIRST_NUMBER
 
 PATIENCE_S = 60.0
-RETRY_S = 1.0
-ANSWER_S = 30.0
 LOOK_BACK = 288  # buckets searched for packets that the journal lost, newest first: a day of them
 LOOK_AHEAD = 3  # early lines may be ten minutes ahead
 NS = 1_000_000_000
 
 log = get_log("tailer.recover")
-
-
-@dataclass
-class Account:
-    """What the members said about this tailer."""
-
-    known: set[int] = field(default_factory=set)  # the epochs that the journal knew before
-    held: dict[bytes, dict[int, Ranges]] = field(default_factory=dict)  # node -> epoch -> numbers
-    streams: dict[bytes, Ranges] = field(default_factory=dict)
-    sealed: dict[int, Ranges] = field(default_factory=dict)
-    stated_lost: set[int] = field(default_factory=set)  # epochs that a seal calls lost after some number
-    head: Seal | None = None
-    answered: set[bytes] = field(default_factory=set)
-    unsure: bool = False
-
-    def epoch(self, epoch: int) -> Ranges:
-        """The numbers of an epoch that anybody holds."""
-        held = Ranges()
-        for epochs in self.held.values():
-            held |= epochs.get(epoch, Ranges())
-        return held
-
-    def epochs(self) -> set[int]:
-        return {epoch for epochs in self.held.values() for epoch in epochs} | set(self.sealed)
-
-    def take_intervals(self, node: bytes, answer: Intervals) -> None:
-        self.unsure |= answer.unsure
-        mine = self.held.setdefault(node, {})
-        for epoch, numbers in answer.epochs:
-            mine[epoch] = mine.get(epoch, Ranges()) | numbers
-        for stream, _, _, offsets in answer.streams:
-            self.streams[stream] = self.streams.get(stream, Ranges()) | offsets
-
-    def take_seal(self, seal: Seal) -> None:
-        if self.head is None or seal.number > self.head.number:
-            self.head = seal
-        for section in seal.sections:
-            known = self.sealed.get(section.epoch, Ranges())
-            self.sealed[section.epoch] = known | section.numbers | section.given_up
-            if section.lost_after is not None:
-                self.stated_lost.add(section.epoch)
 
 
 @dataclass
@@ -109,10 +65,10 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     since = journal.chain.head[0] + 1
 
     async def ask(node: bytes, asker: Asker) -> None:
-        await _ask_covered(account, node, asker, journal.node, streams, ())
-        await _ask_seals(account, asker, journal.node, since)
+        await ask_covered(account, node, asker, journal.node, streams, ())
+        await ask_seals(account, asker, journal.node, since)
 
-    await _ask_all(members, patience_s, account, ask)
+    await ask_all(members, patience_s, account, ask)
     recovered = Recovered(True, journal.recovered.coverage, members.nodes - account.answered, account.unsure)
     sure = members.heard and not recovered.silent and not account.unsure
     _go_on_from(journal, account)
@@ -143,67 +99,11 @@ async def covered(
     account = Account()
 
     async def ask(node: bytes, asker: Asker) -> None:
-        await _ask_covered(account, node, asker, journal.node, streams, ())
+        await ask_covered(account, node, asker, journal.node, streams, ())
 
-    await _ask_all(members, patience_s, account, ask)
+    await ask_all(members, patience_s, account, ask)
     journal.cover(account.streams)
     return {stream: journal.coverage[stream] for stream in streams if stream in journal.coverage}
-
-
-# --- asking -------------------------------------------------------------------------------------------------------
-
-
-async def _ask_all(
-    members: Members, patience_s: float, account: Account, ask: Callable[[bytes, Asker], Awaitable[None]]
-) -> None:
-    """Ask each member, those learnt meanwhile too, until all have answered or patience ends."""
-    news = trio.Event()
-
-    async def until_answered(buck: Buck) -> None:
-        while buck.node not in account.answered:
-            try:
-                async with members.reach(buck) as asker:
-                    await ask(buck.node, asker)
-                account.answered.add(buck.node)
-            except (ProtocolError, OSError) as error:
-                log.debug("a member did not answer", node=buck.node.hex(), why=str(error))
-                await trio.sleep(RETRY_S)
-        news.set()
-
-    with trio.move_on_after(patience_s):
-        async with trio.open_nursery() as nursery:
-            begun: set[bytes] = set()
-            while not members.heard or members.nodes - account.answered:
-                for node in members.nodes - begun:
-                    begun.add(node)
-                    nursery.start_soon(until_answered, members.bucks[node])
-                with trio.move_on_after(RETRY_S):
-                    await news.wait()
-                news = trio.Event()
-            nursery.cancel_scope.cancel()
-
-
-async def _ask_covered(
-    account: Account, node: bytes, asker: Asker, tailer: bytes, streams: Sequence[bytes], heads: tuple[bytes, ...]
-) -> None:
-    for at in range(0, max(1, len(streams)), COVERED_STREAMS_MAX):
-        question = Covered(0, tailer, tuple(streams[at : at + COVERED_STREAMS_MAX]), heads)
-        answer = await asker.ask(question, ANSWER_S)
-        if not isinstance(answer, Intervals):
-            raise ProtocolError(f"no coverage: {answer}")
-        account.take_intervals(node, answer)
-
-
-async def _ask_seals(account: Account, asker: Asker, tailer: bytes, since: int) -> None:
-    async for part in asker.ask_many(Seals(0, tailer, since), ANSWER_S):
-        for data in part.seals if isinstance(part, SealsAre) else ():
-            try:
-                seal = Seal.read(data)
-            except FormatError as error:
-                log.error("a buck gave a seal that is none", why=str(error))
-                continue
-            if seal.tailer == tailer:
-                account.take_seal(seal)
 
 
 # --- drawing conclusions ------------------------------------------------------------------------------------------

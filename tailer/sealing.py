@@ -1,21 +1,140 @@
-"""What the next seal says: all that was journaled since the last one, by epoch, bucket and class. Pure.
+"""Seals: what the next one says, signing it, and bringing it to the bucks.
 
 A seal adds each packet once, so stragglers need no revision of an older seal. It may also close an account:
 `lost_after` says up to where an epoch is known that a crash ended, `given_up` which of its packets can be had nowhere
 any more. When there is more to say than a seal may hold, the rest is for the next one at once.
+
+It is journaled and synced before anybody sees it, for a seal that a crash makes us forget would fork the chain. Then
+it goes to every linked buck, and is kept until three of them (or all members) have it on their devices.
 """
 
 from collections.abc import Mapping
 from itertools import islice
 
+import trio
+
+from protocol.errors import ProtocolError
+from protocol.identity import NodeKey
+from protocol.messages import Ok, SealPut
 from protocol.packet import Class
 from protocol.ranges import Ranges
-from protocol.seal import Section
+from protocol.seal import Seal, Section
+from service.faults import faultpoint
+from service.log import get_log
+from service.machine import Machine
+from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry, Ledger
+from tailer.members import Buck, Members
 
+NS = 1_000_000_000
 SEAL_PACKETS = 50_000  # 800 KB of contents: far below what a seal may hold, and a frame that nobody waits for
+SEAL_TIMEOUT_S = 15.0
+HOLDERS = 3
+SEALS_KEPT_MAX = 288  # a day of windows: older ones that some buck has aren't kept for those that stay away
 
 Account = tuple[int, int, Class, bool]  # epoch, bucket, class, late
+
+log = get_log("tailer.seal")
+
+
+class Sealer:
+    """Makes the chain longer, and delivers it."""
+
+    def __init__(self, machine: Machine, key: NodeKey, journal: Journal, members: Members) -> None:
+        self.machine = machine
+        self.key = key
+        self.journal = journal
+        self.members = members
+        self.until = 0  # everything before this second is stated
+        self._holders: dict[int, set[bytes]] = {}
+
+    async def seal(self, closing: bool = False) -> None:
+        """State everything journaled so far, in several seals if it is very much, and deliver it."""
+        while self.journal.width:  # without it no buck was ever met, and nothing was journaled
+            if not await self._add(closing):
+                return
+            if not self.journal.ledger.unsealed:
+                break
+        await self.deliver()
+
+    @property
+    def untold(self) -> int:
+        """Seals that no buck has said it has."""
+        return sum(1 for number in self.journal.chain.undelivered if not self._holders.get(number))
+
+    def time_ns(self) -> int:
+        """The bucks' clock."""
+        return self.machine.time_ns() + self.members.offset_ns
+
+    async def _add(self, closing: bool) -> bool:
+        seal = self._next(closing).signed(self.key)
+        faultpoint("tailer.sealing.signed")
+        try:
+            self.journal.add_seal(seal)
+            await self.journal.sync()
+        except JournalError as error:
+            log.error("a seal could not be journaled", number=seal.number, why=str(error))
+            return False
+        self.until = seal.until
+        faultpoint("tailer.sealing.synced")
+        return True
+
+    def _next(self, closing: bool) -> Seal:
+        journal = self.journal
+        number, previous = journal.chain.head
+        now = self.time_ns()
+        width = journal.width
+        until = now // NS // width * width if width else now // NS
+        found = sections(journal.ledger, journal.chain.lost, journal.chain.given_up, until)
+        return Seal(
+            env=journal.env,
+            width=width,
+            tailer=self.key.node,
+            public=self.key.public,
+            host=journal.host,
+            number=number + 1,
+            previous=previous,
+            time_ns=now,
+            until=until,
+            offset_ns=self.members.offset_ns,
+            crashes=journal.crashes,
+            closing=closing and len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found),
+            sections=found,
+        )
+
+    async def deliver(self) -> None:
+        """Seals that too few bucks have go to every linked one that hasn't said it has them, once they are synced."""
+        if not self.journal.chain.undelivered:
+            return
+        try:
+            await self.journal.sync()
+        except JournalError:
+            return  # told by then; what might be forgotten must not be seen by anybody
+        async with trio.open_nursery() as nursery:
+            for buck in self.members.linked():
+                nursery.start_soon(self._give, buck)
+        for number in sorted(self.journal.chain.undelivered):
+            holders = self._holders.get(number, set())
+            old = number <= max(self.journal.chain.seals) - SEALS_KEPT_MAX
+            if len(holders) >= min(HOLDERS, self.members.count) or (old and holders):
+                self.journal.chain.delivered(number)
+                self._holders.pop(number, None)
+
+    async def _give(self, buck: Buck) -> None:
+        for number in sorted(self.journal.chain.undelivered):
+            holders = self._holders.setdefault(number, set())
+            if buck.node in holders or buck.asker is None:
+                continue
+            faultpoint("tailer.sealing.put")
+            try:
+                answer = await buck.asker.ask(SealPut(0, self.journal.chain.seals[number]), SEAL_TIMEOUT_S)
+            except ProtocolError as error:
+                log.warning("a seal was not taken", node=buck.node.hex(), number=number, why=str(error))
+                return
+            if not isinstance(answer, Ok):
+                log.warning("a seal is refused", node=buck.node.hex(), number=number, why=str(answer))
+                return
+            holders.add(buck.node)
 
 
 def sections(

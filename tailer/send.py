@@ -149,16 +149,11 @@ class Sender:
 
     def is_stored(self, entry: Entry) -> bool:
         """A1: on two bucks (or as many as its class asks for), or on all members if there are fewer."""
-        return len(entry.stored) >= min(entry.kind.copies, A1_COPIES, self.members_count)
-
-    @property
-    def members_count(self) -> int:
-        """How many members a packet could be on; unknown (as if many) until a member told."""
-        return max(1, len(self.members.nodes)) if self.members.heard else A1_COPIES
+        return len(entry.stored) >= min(entry.kind.copies, A1_COPIES, self.members.count)
 
     def level_text(self) -> str:
         """What A1 means now: "A1 of 2", or "A1 of 1" where there is one buck only."""
-        return f"A1 of {min(A1_COPIES, self.members_count)}"
+        return f"A1 of {min(A1_COPIES, self.members.count)}"
 
     @property
     def waiting(self) -> int:

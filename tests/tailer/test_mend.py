@@ -156,7 +156,7 @@ def test_a_seal_is_synced_in_the_journal_before_anybody_sees_it() -> None:
         assert outcome.code == 1
         assert "can't be synced" in outcome.text
         async with tailer.mender._busy:
-            await tailer.mender._seal_all()
+            await tailer.mender._seal()
         assert tailer.journal.chain.undelivered
         assert not any(isinstance(message, SealPut) for buck in bucks for message in buck.asked)
 
@@ -432,7 +432,7 @@ def test_a_clean_stop_says_goodbye_and_waits_for_nobody() -> None:
     run(scenario)
 
 
-FAULTS = ("seal", "sealed", "seal_put", "copy", "receipt", "done")
+FAULTS = ("sealing.signed", "sealing.synced", "sealing.put", "mend.copy", "mend.receipt", "mend.done")
 
 
 @pytest.mark.parametrize("moment", FAULTS)
@@ -444,7 +444,7 @@ def test_D21_a_kill_at_any_moment_of_mending_states_everything_once(moment: str)
             await until(lambda: len(tailer.members.linked()) == 4)  # noqa: B023  # called before the next turn
             await tailer.send(6)
             await tailer.until_placed()
-            with armed(f"tailer.mend.{moment}", 1 if moment in ("seal", "sealed") else start, tailer.machine.kill_here):
+            with armed(f"tailer.{moment}", 1 if moment in FAULTS[:2] else start, tailer.machine.kill_here):
                 nursery.start_soon(_finish_quietly, tailer)
                 await until(lambda: not tailer.machine.alive)  # noqa: B023
             tailer.scope.cancel()
