@@ -72,7 +72,7 @@ def cat_command(host: str, path: str, generation: str | None, **flags: Any) -> N
             async with Output(machine, sys.stdout.buffer) as output:
                 copied = await cat(reader, found, output.write)
             tailers = {span.tailer for _, one in found for span in one.spans}
-            return _tell_copied(copied, reader.shortfalls(), await sealed_and_gone(reader, _bytes(host), tailers))
+            return _tell_copied(copied, reader.shortfalls(), await sealed_and_gone(reader, tailers))
 
     _run(job, flags)
 

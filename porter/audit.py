@@ -22,7 +22,7 @@ from porter.shelf import block_of
 from porter.verdict import Evidence, Verdict, judge
 from protocol.content import rows_content
 from protocol.errors import FormatError
-from protocol.messages import Streams, StreamsAre
+from protocol.messages import Covered, Intervals, Streams, StreamsAre
 from protocol.packet import Key, Packet
 from protocol.ranges import Ranges
 from protocol.seal import CONTENT_SIZE, Seal
@@ -113,10 +113,8 @@ async def look_at_archive(archive: Archive, found: Found) -> None:
     found.seals += [seal for text, seal in seals.items() if text not in known]
 
 
-async def look_at_bucks(
-    cluster: Cluster, found: Found, start: int, end: int, deep: bool, tell: Tell, host: bytes = b""
-) -> None:
-    """Add what the bucks have of the buckets [start, end), 0 is open; of one host, if it is named."""
+async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, deep: bool, tell: Tell) -> None:
+    """Add what the bucks have of the buckets [start, end); 0 is open."""
     sealed = await cluster.seals()
     known = {seal.data for seal in found.seals}
     found.seals += [seal for seal in sealed.seals if seal.data not in known]
@@ -126,7 +124,7 @@ async def look_at_bucks(
     buckets = [bucket.bucket for bucket in await cluster.buckets(start - start % cluster.width, end)]
     for at in range(0, len(buckets), AT_ONCE):
         tell(at, f"of {len(buckets)} buckets")
-        for listed in await survey_all(cluster, buckets[at : at + AT_ONCE], host):
+        for listed in await survey_all(cluster, buckets[at : at + AT_ONCE]):
             found.add(listed if signed is None else await _deep(cluster, listed, signed, found))
     found.troubles += [f"not asked: {member}: {member.trouble}" for member in cluster.silent]
     found.troubles = list(dict.fromkeys(found.troubles))
@@ -135,19 +133,35 @@ async def look_at_bucks(
         found.healed = await _healed(cluster)
 
 
-async def sealed_and_gone(reader: Reader, host: bytes, tailers: Collection[bytes]) -> list[str]:
+async def sealed_and_gone(reader: Reader, tailers: Collection[bytes]) -> list[str]:
     """Packets of these tailers that nobody has any more: any of their files may lack something, even at its end."""
-    found = Found()
+    seals: list[Seal] = []
+    held: defaultdict[tuple[bytes, int], Ranges] = defaultdict(Ranges)
     if reader.archive is not None:
+        found = Found()
         await look_at_archive(reader.archive, found)
+        seals += found.seals
+        for epoch, numbers in (await reader.archive.covers()).items():
+            held[epoch] |= numbers
     if reader.bucks is not None:
-        await look_at_bucks(reader.bucks.cluster, found, 0, 0, False, lambda done, what: None, host)
-    accounts = audit("", found).verdict.accounts
-    gaps = [(account, gap) for account in accounts if account.tailer in tailers for gap in account.gaps]
+        cluster = reader.bucks.cluster
+        for tailer in tailers:
+            seals += (await cluster.seals(tailer)).seals
+            for answer in await cluster.ask_all(Covered(0, tailer, (), ())):
+                assert isinstance(answer.message, Intervals)
+                for number, numbers in answer.message.epochs:
+                    held[tailer, number] |= numbers
+    gone: dict[tuple[bytes, int, int], Ranges] = {}
+    for seal in seals:
+        for section in seal.sections if seal.tailer in tailers else ():
+            lost = section.numbers - held[seal.tailer, section.epoch]
+            if lost:
+                place = seal.tailer, section.epoch, section.bucket
+                gone[place] = gone.get(place, Ranges()) | lost
     return [
-        f"packets {numbers_text(gap.numbers)} of {account.tailer.hex()}/{gap.epoch:x} in bucket {gap.bucket} are gone: "
+        f"packets {numbers_text(numbers)} of {tailer.hex()}/{epoch:x} in bucket {bucket} are gone: "
         "they may have held more of this file"
-        for account, gap in gaps
+        for (tailer, epoch, bucket), numbers in sorted(gone.items(), key=lambda one: one[0])
     ]
 
 

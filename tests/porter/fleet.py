@@ -29,9 +29,11 @@ from protocol.messages import (
     BucketsAre,
     Clock,
     ClockIs,
+    Covered,
     Done,
     Get,
     Hello,
+    Intervals,
     List,
     Listing,
     Message,
@@ -184,6 +186,8 @@ class FakeBuck:
         match message:
             case Peers(ask):
                 return [View(ask, self.width, tuple(buck.peer() for buck in [self, *self.peers]))]
+            case Covered(ask, tailer):
+                return [Intervals(ask, tuple(self._epochs(tailer)), (), (), self.unsure)]
             case Clock(ask):
                 return [ClockIs(ask, self.time_s * 10**9)]
             case Buckets(ask, start, end):
@@ -215,6 +219,12 @@ class FakeBuck:
             tailer, epoch, number = packet.header.key
             held[tailer, epoch].add(number, number + 1)
         return tuple((*epoch, numbers) for epoch, numbers in held.items())
+
+    def _epochs(self, tailer: bytes) -> Iterable[tuple[int, Ranges]]:
+        everything = [packet for packets in self.packets.values() for packet in packets]
+        for owner, epoch, numbers in self._numbers(everything):
+            if owner == tailer:
+                yield epoch, numbers
 
     def _get(self, question: Get) -> Iterable[Message]:
         wanted = {(tailer, epoch): numbers for tailer, epoch, numbers in question.keys}

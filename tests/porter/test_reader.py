@@ -158,6 +158,6 @@ async def test_packets_that_are_gone_are_said_even_if_no_hole_shows() -> None:
     async with cluster_of(bucks) as cluster:
         reader = await reader_of(cluster, None)
         assert await copied(reader, b"/a") == b"line 0\nline 1\n"
-        (line,) = await sealed_and_gone(reader, b"web1", {tailer.key.node})
+        (line,) = await sealed_and_gone(reader, {tailer.key.node})
         assert line.startswith(f"packets 2 of {tailer.key.node.hex()}/1 in bucket {BUCKET} are gone")
-        assert await sealed_and_gone(reader, b"web1", set()) == []
+        assert await sealed_and_gone(reader, set()) == []
