@@ -47,7 +47,6 @@ FORESEEN: dict[type[Exception], int] = {
     FormatError: NOT_DONE,  # an archive's object that is not what it was
     QueryError: USAGE,
     ObjectsError: NOT_DONE,
-    ClosedError: DONE,
 }
 
 Job = Callable[[Machine, PorterSettings], Awaitable[int]]
@@ -221,10 +220,13 @@ def _run(job: Job, flags: dict[str, Any]) -> None:
     async def process(machine: Machine, stop: trio.Event) -> int:
         settings = load(PorterSettings, flags)
         code = INTERRUPTED
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_at, stop, nursery.cancel_scope)
-            code = await job(machine, settings)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at, stop, nursery.cancel_scope)
+                code = await job(machine, settings)
+                nursery.cancel_scope.cancel()
+        except* ClosedError:
+            code = DONE  # whoever reads our output has seen enough
         return code
 
     run_process(process, foreseen=FORESEEN)

@@ -1,0 +1,54 @@
+"""What is written to stdout, and what happens when nobody reads it."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from porter.output import PIECE, ClosedError, Output
+from porter.progress import progress
+from service.machine import RealMachine
+
+
+class Closed(io.BytesIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, data: object) -> int:
+        raise BrokenPipeError
+
+
+async def test_small_writes_are_gathered_and_the_rest_is_written_in_the_end() -> None:
+    file = io.BytesIO()
+    async with Output(RealMachine(), file) as output:
+        await output.write(b"one\n")
+        await output.write(b"two\n")
+        assert file.getvalue() == b""
+        await output.write(b"x" * PIECE)
+        assert len(file.getvalue()) == PIECE + 8
+        await output.write(b"end")
+    assert file.getvalue().endswith(b"xend")
+
+
+async def test_a_reader_that_has_gone_is_an_error_of_its_own() -> None:
+    with pytest.raises(ClosedError):
+        async with Output(RealMachine(), Closed()) as output:
+            await output.write(b"x")
+
+
+def test_progress_off_a_terminal_is_a_plain_line_now_and_then() -> None:
+    times = iter([0.0, 1.0, 10.0, 10.0, 11.0, 25.0, 25.0])
+    text = io.StringIO()
+    with progress("audit", 9, lambda: next(times), text) as shown:
+        for done in range(4):
+            shown.step(done, "there")
+    assert text.getvalue() == "audit: 1 of 9 there\naudit: 3 of 9 there\n"
+
+
+def test_progress_loads_no_terminal_library_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    with progress("cat", 0, lambda: 100.0, io.StringIO()) as shown:
+        shown.step(1)
+    assert "rich.progress" not in sys.modules
