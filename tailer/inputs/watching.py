@@ -26,8 +26,10 @@ SWEEP_SHARE = 0.02
 SWEEP_PAUSE_S = 0.1
 # When everything is read once, what can't be read is tried again this often.
 RETRIES = 3
-# Changes are gathered for so long before they are read: each wake-up costs more than a line.
-GATHER_S = 0.1
+# Changes are gathered for so long before they are read: each wake-up costs more than a line. Where little comes at a
+# time, and nobody watches live, twice as long each time: its packet waits for seconds anyway.
+GATHER_MIN_S, GATHER_MAX_S = 0.1, 1.0
+LITTLE = 2 << 10
 
 log = get_log("tailer.files")
 
@@ -41,6 +43,7 @@ class Watching:
         self._known = known
         self._reader = reader
         self._folders = Folders(machine.watch())
+        self._pause = GATHER_MIN_S
         self._wake = trio.Event()
         self._sweep_soon = trio.Event()
         self._told: set[bytes] = set()
@@ -101,18 +104,24 @@ class Watching:
             if others:
                 self.want_sweep()
             self._wake.set()
-            await trio.sleep(GATHER_S)
+            await trio.sleep(self._pause)
 
     async def _rounds(self) -> None:
         while True:
+            before = self._reader.bytes_read
             await self._reader.round()
             if self._reader.dirty:
                 await trio.lowlevel.checkpoint()
                 continue
-            await trio.sleep(GATHER_S)
-            with trio.move_on_at(self._reader.blocks.next_due() - self._machine.now() + trio.current_time()):
+            is_little = self._reader.bytes_read - before < LITTLE and not self._reader.blocks.live
+            self._pause = min(2 * self._pause, GATHER_MAX_S) if is_little else GATHER_MIN_S
+            await trio.sleep(min(self._pause, self._until_due()))
+            with trio.move_on_after(self._until_due()):
                 await self._wake.wait()
             self._wake = trio.Event()
+
+    def _until_due(self) -> float:
+        return max(0.0, self._reader.blocks.next_due() - self._machine.now())
 
 
 class Folders:
