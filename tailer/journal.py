@@ -150,8 +150,11 @@ class Journal:
         try:
             if clean:
                 self._write_notes()
+                if not self.ledger.live[self._segments.current.index]:
+                    self._segments.roll()  # all of it is done: it goes, and the next start has little to read
                 self._segments.append_control(lambda index: encode_record(self._state(index, clean=True).plain()))
                 await self._segments.sync()
+                self._drop([index for index in self._segments.all if not self.ledger.live[index]])
         finally:
             self.release()
 
