@@ -15,7 +15,7 @@ sed -i "s/-O3/-O1/" setup.py  # half the time to build, and truer line numbers
 [ -e README.md ] || echo buck > README.md
 CFLAGS="-fsanitize=address -fno-omit-frame-pointer -g" LDFLAGS="-fsanitize=address" \
     "$python" setup.py -q build_ext --inplace --force > "$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
-grep -q __asan_report protocol/_kernel*.so
+grep -q __asan_init protocol/_kernel*.so
 # Python itself leaks at exit and allocates in pools: malloc shows it each object, and leaks are not looked for.
 LD_PRELOAD=$("${CC:-gcc}" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
     PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 \
