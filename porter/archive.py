@@ -101,16 +101,17 @@ class Archiver:
         mine = _of_hour(seals, hour)
         for _ in range(TRIES):
             try:
-                report = await self._part(hour, buckets, [seal.data for seal in mine])
-                report.state = await self._judge(hour, seals)
+                with Archive(self._machine, self._objects, self._env) as archive:
+                    report = await self._part(archive, hour, buckets, [seal.data for seal in mine])
+                with Archive(self._machine, self._objects, self._env, hour, hour + HOUR_S) as archive:
+                    report.state = await self._judge(archive, hour, seals)
             except ExistsError:
                 continue  # another porter has written this one: read it, and see what is left
             return report
         raise ExistsError(f"other porters keep archiving the hour {hour}: leave it to them")
 
-    async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes]) -> Archived:
+    async def _part(self, archive: Archive, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes]) -> Archived:
         """The hour's next part, if there is anything that no part of it holds."""
-        archive = Archive(self._machine, self._objects, self._env)
         names = await self._machine.slow(of_hour, self._objects, self._env, hour)
         held = covered([await archive.footer(name) for name in names])
         shelf = Shelf(self._cluster, self._memory // 2)
@@ -134,9 +135,8 @@ class Archiver:
         report.part, report.packets = name, len(written.footer.packets)
         report.rows, report.raw = written.rows, written.raw
 
-    async def _judge(self, hour: int, seals: Sequence[Seal]) -> str:
+    async def _judge(self, archive: Archive, hour: int, seals: Sequence[Seal]) -> str:
         """Write the hour's verdict, if it says something new."""
-        archive = Archive(self._machine, self._objects, self._env, hour, hour + HOUR_S)
         names = [name for name in await archive.parts() if name.hour == hour]
         evidence = Evidence(seals, _held([await archive.footer(name) for name in names]), due=hour + HOUR_S)
         verdict = judge(self._env, evidence, hour, hour + HOUR_S)

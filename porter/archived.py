@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import NamedTuple
 
 from porter.catalog import Footer, PartName, StreamRow, Stretch, parts
@@ -45,7 +46,7 @@ class _Place(NamedTuple):
 
 
 class Archive:
-    """All parts of one env between two times (seconds; 0: open)."""
+    """All parts of one env between two times (seconds; 0: open). `with` gives its open parts back."""
 
     def __init__(self, machine: Machine, objects: Objects, env: str, start: int = 0, end: int = 0) -> None:
         self._machine, self._objects, self._env = machine, objects, env
@@ -57,6 +58,15 @@ class Archive:
         self._streams: defaultdict[PartName, dict[StreamKey, list[StreamRow]]] = defaultdict(dict)
         self._blocks: OrderedDict[_Place, Block] = OrderedDict()
         self._places: dict[Span, _Place] = {}
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
 
     async def parts(self) -> list[PartName]:
         """Its parts, oldest hour first; listed once."""
@@ -180,7 +190,7 @@ class Archive:
         reader = await self._machine.slow(self._objects.open, str(name))
         self._open[name] = await self._machine.slow(RowGroups, str(name), reader)
         if len(self._open) > OPEN_MAX:
-            self._open.popitem(last=False)
+            self._open.popitem(last=False)[1].close()
         return self._open[name]
 
     async def _block(self, place: _Place) -> Block:

@@ -32,12 +32,17 @@ class RowGroups:
 
     def __init__(self, name: str, reader: Reader) -> None:
         self.name = name
+        self._reader = reader
         try:
             self._file = pq.ParquetFile(reader, read_dictionary=TEXT_NAMES, pre_buffer=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"{name}: not a Parquet file ({error}); was the object changed?") from error
         if self._file.schema_arrow.names != SCHEMA.names:
             raise FormatError(f"{name}: columns {self._file.schema_arrow.names}, not the archive's: written by others?")
+
+    def close(self) -> None:
+        """Give the object back."""
+        self._reader.close()
 
     @property
     def footer(self) -> bytes:

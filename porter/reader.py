@@ -112,6 +112,8 @@ def numbers_text(numbers: Ranges) -> str:
 async def open_reader(machine: Machine, settings: PorterSettings, archive: Archive | None) -> AsyncIterator[Reader]:
     """Connect to the bucks, if any are named, and read them and the archive as one."""
     async with AsyncExitStack() as stack:
+        if archive:
+            stack.enter_context(archive)
         bucks = None
         if settings.reads_bucks:
             bucks = Bucks(await stack.enter_async_context(connect(machine, settings)), settings.memory)
