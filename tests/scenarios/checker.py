@@ -1,0 +1,95 @@
+"""Is every line that was written there exactly once? An oracle that knows nothing of the product.
+
+It is told what was written and what came back, as bytes, and says what is wrong in words. For a file that comes back
+from `porter cat` the question is simple: the bytes are equal, or they aren't; if not, it says how: lines that are lost
+(at the beginning, in the middle, at the end), lines that came twice, lines that nobody wrote, lines with other bytes
+under the same name, lines in another order. The archive is read by DuckDB, from the Parquet files alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import duckdb
+
+ID = re.compile(rb"\bw\d+-\d+\b")
+NOT_WHOLE = 4 | 2  # flags of rows that are the beginning of a line that goes on in the next row
+
+
+def differences(written: Sequence[bytes], back: bytes) -> list[str]:
+    """How `back` differs from these lines, one after another; nothing if it doesn't."""
+    if b"".join(written) == back:
+        return []
+    returned = back.splitlines(keepends=True) if b"\r" not in back else _split(back)
+    ours, theirs = _by_name(written), _by_name(returned)
+    found = []
+    lost = [n for n, name in enumerate(ours) if name not in theirs]
+    if lost:
+        first, last = lost[0], lost[-1]
+        place = "prefix" if last < len(lost) else "postfix" if len(ours) - first == len(lost) else "middle"
+        found.append(f"lost {len(lost)} lines of {len(ours)} ({place}): {_names(ours, lost)}")
+    found += [f"twice: {name!r} x{len(lines)}" for name, lines in theirs.items() if name and len(lines) > 1][:5]
+    found += [f"phantom: {name!r}" for name in theirs if name not in ours][:5]
+    found += [f"corrupt: {name!r}" for name in ours if name and name in theirs and ours[name] != theirs[name]][:5]
+    if not lost and [name for name in ours if name] != [name for name in theirs if name]:
+        found.append("in another order")
+    if len(ours.get(b"", ())) != len(theirs.get(b"", ())):
+        found.append(f"lines without a name: {len(ours.get(b'', ()))} written, {len(theirs.get(b'', ()))} came back")
+    at = next((i for i, (a, b) in enumerate(zip(b"".join(written), back, strict=False)) if a != b), len(back))
+    return [*found, f"{len(back)} bytes for {sum(map(len, written))}, equal up to {at}"]
+
+
+def _split(data: bytes) -> list[bytes]:
+    parts = data.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def _by_name(lines: Sequence[bytes]) -> dict[bytes, list[bytes]]:
+    """Lines by their id; those without one under the empty one."""
+    found: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        match = ID.search(line)
+        found.setdefault(match[0] if match else b"", []).append(line)
+    return found
+
+
+def _names(ours: Mapping[bytes, object], places: Sequence[int]) -> str:
+    names = list(ours)
+    return ", ".join(repr(names[place]) for place in places[:3]) + (" ..." if len(places) > 3 else "")
+
+
+def parquet_lines(folder: Path) -> dict[str, int]:
+    """How many whole lines each path has in the archive's objects, whatever they say."""
+    return _counts(folder, f"(flags & {NOT_WHOLE}) = 0")
+
+
+def parquet_equal(folder: Path, line: bytes) -> dict[str, int]:
+    """How many rows of each path are exactly this line."""
+    return _counts(folder, f"line = '{line.decode()}'")
+
+
+def parquet_names(folder: Path) -> Counter[bytes]:
+    """How often each `w<writer>-<n>` is there."""
+    rows = _query(folder, "SELECT regexp_extract(line, '\\bw\\d+-\\d+\\b') AS name FROM {} WHERE name <> ''")
+    return Counter(str(name).encode() for (name,) in rows)
+
+
+def _counts(folder: Path, where: str) -> dict[str, int]:
+    return {
+        str(path): int(n) for path, n in _query(folder, f"SELECT path, count(*) FROM {{}} WHERE {where} GROUP BY 1")
+    }
+
+
+def _query(folder: Path, text: str) -> list[tuple[object, ...]]:
+    source = f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)"
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")
+        return connection.execute(text.format(source)).fetchall()
+
+
+def expected_names(lines: Sequence[bytes]) -> Counter[bytes]:
+    """The same of what was written."""
+    return Counter(match[0] for match in map(ID.search, lines) if match)
