@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from porter.cluster import Cluster, Member
+from porter.cluster import Cluster
 from porter.gather import AT_ONCE, Epoch, Numbers, Survey, fetch, survey_all
+from porter.member import Member
 from porter.reader import Reader, numbers_text
 from porter.shelf import block_of
 from porter.verdict import Evidence, Verdict, judge

@@ -18,11 +18,12 @@ from functools import partial
 
 import trio
 
+from porter.member import Answer, Member, Parts, said
 from porter.settings import PorterSettings
 from protocol.errors import FormatError, ProtocolError, Refused
 from protocol.identity import NodeKey
 from protocol.limits import PACKET_VERSION
-from protocol.link import Asker, open_asker
+from protocol.link import open_asker
 from protocol.messages import (
     Buckets,
     BucketsAre,
@@ -53,27 +54,6 @@ class NobodyError(Exception):
     """No buck can be asked: one line, exit code 1."""
 
 
-@dataclass(eq=False)
-class Member:
-    """One buck. `trouble` says why it is not asked (any more); then its answers are missing from everything."""
-
-    address: str
-    node: bytes = b""
-    host: bytes = b""
-    peer: Peer | None = None  # what the others say of it
-    asker: Asker | None = None
-    trouble: str = ""
-
-    @property
-    def live(self) -> bool:
-        """Can it be asked?"""
-        return self.asker is not None and not self.trouble
-
-    def __str__(self) -> str:
-        name = self.host.decode("utf-8", "backslashreplace")
-        return f"{name} ({self.address})" if name else self.address
-
-
 @dataclass(frozen=True)
 class Bucket:
     """One bucket, over all bucks: the largest figures that any of them gave."""
@@ -91,14 +71,6 @@ class Sealed:
 
     seals: tuple[Seal, ...]
     forged: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one member said."""
-
-    member: Member
-    message: object
 
 
 @asynccontextmanager
@@ -213,7 +185,7 @@ class Cluster:
         for error in errors:
             if isinstance(error, Refused) and error.reason in OURS and member.peer is None:
                 raise ConfigError(f"{member.address}: {member.trouble or describe(error)}") from None
-        member.trouble = member.trouble or "; ".join(dict.fromkeys(_said(error) for error in errors))
+        member.trouble = member.trouble or "; ".join(dict.fromkeys(said(error) for error in errors))
 
     async def ask(self, member: Member, question: Question) -> Answer | None:
         """One question to one member; None if it doesn't answer, and then it is silent from now on."""
@@ -222,7 +194,7 @@ class Cluster:
         try:
             message = await member.asker.ask(question, self.settings.patience)
         except ProtocolError as error:
-            member.trouble = _said(error)
+            member.trouble = said(error)
             return None
         if isinstance(message, No):
             member.trouble = f"it refuses: {message.text or message.reason}"
@@ -279,30 +251,6 @@ class Cluster:
         return Parts(member, question)
 
 
-class Parts:
-    """What comes in answer to one question, until its end or the member's. Iterate once."""
-
-    def __init__(self, member: Member, question: Question) -> None:
-        self._member = member
-        self._parts = member.asker.ask_many(question) if member.asker and member.live else None
-
-    def __aiter__(self) -> Parts:
-        return self
-
-    async def __anext__(self) -> object:
-        if self._parts is None:
-            raise StopAsyncIteration
-        try:
-            part = await self._parts.__anext__()
-        except ProtocolError as error:
-            self._member.trouble = _said(error)
-            raise StopAsyncIteration from error
-        if isinstance(part, No):
-            self._member.trouble = f"it refuses: {part.text or part.reason}"
-            raise StopAsyncIteration
-        return part
-
-
 def _read_seals(texts: Iterable[tuple[bytes, Member]], env: str) -> Sealed:
     seals: list[Seal] = []
     forged: Counter[str] = Counter()
@@ -322,10 +270,6 @@ def _read_seals(texts: Iterable[tuple[bytes, Member]], env: str) -> Sealed:
 def _larger(one: Bucket, other: Bucket) -> Bucket:
     sizes = max(one.size, other.size), max(one.packets, other.packets)
     return Bucket(one.bucket, *sizes, max(one.last_arrival_ns, other.last_arrival_ns), one.unsure or other.unsure)
-
-
-def _said(error: BaseException) -> str:
-    return "it can't be reached in time" if isinstance(error, trio.TooSlowError) else describe(error)
 
 
 def _nobody(members: Sequence[Member]) -> str:

@@ -13,15 +13,16 @@ every version is given out, in order of digest, so that nobody's luck decides wh
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import trio
 
-from porter.cluster import Cluster, Member
+from porter.cluster import Cluster
+from porter.member import Member
+from porter.pool import Epoch, Numbers, Pool, raise_levels, unite
 from protocol.errors import FormatError
 from protocol.messages import Get, List, Listing, PacketIs
 from protocol.packet import Key, Packet, read
@@ -46,14 +47,6 @@ BATCH_FIRST, BATCH_MAX = 16, 1024
 AT_ONCE = 16  # buckets that are surveyed together
 
 
-class Epoch(NamedTuple):
-    """What packet numbers are counted in."""
-
-    tailer: bytes
-    epoch: int
-
-
-Numbers = dict[Epoch, Ranges]
 Want = Callable[[Epoch, Ranges], Ranges]
 
 
@@ -79,14 +72,14 @@ class Survey:
 
     def union(self) -> Numbers:
         """What anybody holds."""
-        return _unite(self.held.values())
+        return unite(self.held.values())
 
     def copies(self) -> list[Numbers]:
         """At [k]: what at least k + 1 bucks hold."""
         levels: list[Numbers] = []
         for numbers in self.held.values():
             for epoch, more in numbers.items():
-                _raise_levels(levels, epoch, more)
+                raise_levels(levels, epoch, more)
         return levels
 
 
@@ -170,7 +163,7 @@ class _Fetch:
         for key in contested:
             wanted[Epoch(*key[:2])].discard(key.number, key.number + 1)
         self.contested = sorted(contested)
-        self.pool = _Pool(found.held, wanted)
+        self.pool = Pool(found.held, wanted)
         self.batch = BATCH_FIRST
         self.seen = self.size = 0
         self.changed = trio.Event()
@@ -182,7 +175,7 @@ class _Fetch:
                     nursery.start_soon(self._work, member)
             for key in self.contested:
                 await self._contest(key)
-        self.harvest.missing = _unite([self.harvest.missing, self.pool.rest()])
+        self.harvest.missing = unite([self.harvest.missing, self.pool.rest()])
 
     async def _work(self, member: Member) -> None:
         """Take, fetch, until nothing is left that this member could still be asked for."""
@@ -248,87 +241,3 @@ class _Fetch:
             self.harvest.missing.setdefault(epoch, Ranges()).add(key.number, key.number + 1)
         for digest in sorted(versions):
             await self.send.send(versions[digest])
-
-
-class _Pool:
-    """Numbers that are wanted, and who may still be asked for them.
-
-    Invariant: a wanted number is in `left`, or under way, or had, or nobody holds it (any more).
-    """
-
-    def __init__(self, held: Mapping[Member, Numbers], wanted: Numbers) -> None:
-        self.flying = 0
-        self.left = {epoch: numbers.copy() for epoch, numbers in wanted.items() if numbers}
-        self.held = {
-            member: {e: n & self.left[e] for e, n in has.items() if e in self.left} for member, has in held.items()
-        }
-        self.queues: dict[Member, deque[Epoch]] = {}
-        for index, (member, has) in enumerate(self.held.items()):
-            queue = deque(has)
-            queue.rotate(-len(queue) * index // len(self.held))  # members begin at different places
-            self.queues[member] = queue
-
-    def take(self, member: Member, most: int) -> Numbers:
-        """Up to `most` numbers that this member holds and nobody has taken."""
-        taken: Numbers = {}
-        queue = self.queues.get(member, deque())
-        while queue and most > 0:
-            epoch = queue[0]
-            free = self.left[epoch] & self.held[member][epoch]
-            part = _head(free, most)
-            if part:
-                taken[epoch] = part
-                most -= part.count
-                self.left[epoch] -= part
-            if part == free:
-                queue.popleft()
-        self.flying += bool(taken)
-        return taken
-
-    def done(self, member: Member, taken: Numbers, had: Numbers) -> None:
-        """A batch is over: what didn't come is left to others, and not asked of this member again."""
-        self.flying -= 1
-        for epoch, numbers in taken.items():
-            lost = numbers - had.get(epoch, Ranges())
-            if not lost:
-                continue
-            self.left[epoch] |= lost
-            self.held[member][epoch] -= lost
-            for other, has in self.held.items():
-                if other is not member and epoch in has and has[epoch] & lost:
-                    self.queues[other].appendleft(epoch)
-
-    def rest(self) -> Numbers:
-        """What nobody gave."""
-        return {epoch: numbers for epoch, numbers in self.left.items() if numbers}
-
-
-def _head(numbers: Ranges, most: int) -> Ranges:
-    """The first so many of them."""
-    head = Ranges()
-    for start, end in numbers:
-        if most <= 0:
-            break
-        head.add(start, min(end, start + most))
-        most -= end - start
-    return head
-
-
-def _unite(parts: Iterable[Numbers]) -> Numbers:
-    union: Numbers = {}
-    for part in parts:
-        for epoch, numbers in part.items():
-            union[epoch] = union[epoch] | numbers if epoch in union else numbers.copy()
-    return union
-
-
-def _raise_levels(levels: list[Numbers], epoch: Epoch, more: Ranges) -> None:
-    """One more buck holds `more`: what was held k times is now held k + 1 times."""
-    for level in levels:
-        before = level.get(epoch, Ranges())
-        level[epoch] = before | more
-        more = before & more
-        if not more:
-            return
-    if more:
-        levels.append({epoch: more})

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from porter.audit import Audit, Found, Tell, audit, look_at_bucks
-from porter.cluster import Cluster, Member
+from porter.cluster import Cluster
+from porter.member import Member
 from porter.report import clock_text, lines_of, size_text, table
 from porter.verdict import Account
 from protocol.messages import Buckets, BucketsAre

@@ -1,0 +1,76 @@
+"""One buck as a porter's job sees it: who it is, whether it can be asked, and what came of asking.
+
+A member that does not answer, or refuses, is in *trouble*, in words that can be shown; it is not asked again in this
+job, and whatever depends on all bucks having answered knows about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from protocol.errors import ProtocolError
+from protocol.link import Asker
+from protocol.messages import No, Peer, Question
+from service.run import describe
+
+__all__ = ["Answer", "Member", "Parts", "said"]
+
+
+@dataclass(eq=False)
+class Member:
+    """One buck. `trouble` says why it is not asked (any more); then its answers are missing from everything."""
+
+    address: str
+    node: bytes = b""
+    host: bytes = b""
+    peer: Peer | None = None  # what the others say of it
+    asker: Asker | None = None
+    trouble: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Can it be asked?"""
+        return self.asker is not None and not self.trouble
+
+    def __str__(self) -> str:
+        name = self.host.decode("utf-8", "backslashreplace")
+        return f"{name} ({self.address})" if name else self.address
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one member said."""
+
+    member: Member
+    message: object
+
+
+class Parts:
+    """What comes in answer to one question, until its end or the member's. Iterate once."""
+
+    def __init__(self, member: Member, question: Question) -> None:
+        self._member = member
+        self._parts = member.asker.ask_many(question) if member.asker and member.live else None
+
+    def __aiter__(self) -> Parts:
+        return self
+
+    async def __anext__(self) -> object:
+        if self._parts is None:
+            raise StopAsyncIteration
+        try:
+            part = await self._parts.__anext__()
+        except ProtocolError as error:
+            self._member.trouble = said(error)
+            raise StopAsyncIteration from error
+        if isinstance(part, No):
+            self._member.trouble = f"it refuses: {part.text or part.reason}"
+            raise StopAsyncIteration
+        return part
+
+
+def said(error: BaseException) -> str:
+    """An error in words for people."""
+    return "it can't be reached in time" if isinstance(error, trio.TooSlowError) else describe(error)
