@@ -5,7 +5,7 @@
   tailers, porters, ┘  (serve_links)             ├── SealStore ── Book a tailer
   bucks                                          └── Members  (view)
                     web ── /ruok /status /metrics
-                    tick, once a second: sync and close what is due (Store.tick)
+                    tend, once a second a disk: sync and close what is due (Store.tend)
                     gossip, once a second: one random peer (Gossiper)
 ```
 
@@ -24,6 +24,7 @@ from buck.seals import SealStore
 from buck.session import Session
 from buck.settings import BuckSettings
 from buck.store import Store
+from buck.volume import Volume
 from buck.web import routes
 from protocol import messages as m
 from protocol.connection import Connection
@@ -62,11 +63,13 @@ class Node:
         self.live = False  # somebody watches: tailers are told so in every ok
         self.started = machine.now()
         self._boots = key_file.boots
+        self._stopped = trio.Event()
         me = m.Peer(self.key.node, self.key.public, "", machine.host.encode()[:255], settings.zone, 0, 0, False)
         self.members = Members(me, [], machine.random)
 
     async def run(self, stop: trio.Event, ready: Ready) -> None:
         """Until `stop`. `ready` gets the two addresses once both are listened on."""
+        self._stopped = stop
         await self.store.open(self.key.node)
         try:
             await self._serve(stop, ready)
@@ -83,7 +86,8 @@ class Node:
         gossiper = Gossiper(self.machine, self.members, self.store.volumes, self.hello, self.check, self.counts)
         async with trio.open_nursery() as background:
             there = await background.start(serve_web, self.machine, *self.settings.http, pages)
-            background.start_soon(self._tick)
+            for volume in self.store.volumes:
+                background.start_soon(self._tend, volume)
             background.start_soon(gossiper.run)
             ready(str(here), str(Address(*there)))
             limit = self.settings.connections
@@ -101,9 +105,10 @@ class Node:
         joins = [str(one) for one in self.settings.join]
         self.members = Members(me, joins, self.machine.random, remembered(self.machine, self.store.volumes))
 
-    async def _tick(self) -> None:
+    async def _tend(self, volume: Volume) -> None:
+        """Each disk by itself: one that hangs holds up no other."""
         while True:
-            await self.store.tick()
+            await self.store.tend(volume)
             await trio.sleep(TICK_S)
 
     async def _link(self, stream: trio.abc.Stream) -> None:
@@ -113,14 +118,22 @@ class Node:
         link = Link(metered, connection)
         try:
             await link.handshake()
-            async with trio.open_nursery() as nursery:
-                await Session(self, link, metered, nursery).serve()
+            async with trio.open_nursery() as watching:
+                async with trio.open_nursery() as beside:
+                    session = Session(self, link, metered, beside)
+                    watching.start_soon(self._stop, session)
+                    await session.serve()
+                watching.cancel_scope.cancel()
         except Refused as refused:
             self.counts.links_refused[refused.reason].inc()
             log.warning("a peer is refused", reason=refused.reason, why=refused.text)
         finally:
             with trio.move_on_after(1.0, shield=True):
                 await link.aclose()
+
+    async def _stop(self, session: Session) -> None:
+        await self._stopped.wait()
+        session.stop()
 
     def hello(self) -> m.Hello:
         """Who we are, to whoever connects or is dialled."""

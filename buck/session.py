@@ -62,16 +62,30 @@ class Session:
         self.stream = stream
         self._nursery = nursery
         self._beside = trio.Semaphore(BESIDE_MAX)
+        self._reading = trio.CancelScope()
+        self._idle = True  # nothing but reading is under way here
+        self._stopping = False
 
     async def serve(self) -> None:
-        """Answer until the peer closes. RemoteProtocolError or LinkLost otherwise."""
-        async for message in self.link:
-            handler = HANDLERS[type(message)]
-            if type(message) in BESIDE:
-                await self._go_beside(message, handler, self, message)
-            else:
-                await self._answer(message, handler, self, message)
-            self.stream.give_back(self.stream.take())
+        """Answer until the peer closes, or `stop`. RemoteProtocolError or LinkLost otherwise."""
+        with self._reading:
+            async for message in self.link:
+                self._idle = False
+                handler = HANDLERS[type(message)]
+                if type(message) in BESIDE:
+                    await self._go_beside(message, handler, self, message)
+                else:
+                    await self._answer(message, handler, self, message)
+                self.stream.give_back(self.stream.take())
+                self._idle = True
+                if self._stopping:
+                    return
+
+    def stop(self) -> None:
+        """Take no more questions; those that were taken are answered."""
+        self._stopping = True
+        if self._idle:
+            self._reading.cancel()
 
     async def _go_beside(self, message: Any, function: "Answer[*Ts]", *args: *Ts) -> None:
         """Let an answer take its time; the memory reserved for its question stays reserved so long."""

@@ -67,7 +67,7 @@ class Store:
         self.counts = counts
         self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
         self.cache = Cache(machine, env, counts)
-        self._making = trio.Lock()
+        self._making = {volume: trio.Lock() for volume in self.volumes}
 
     async def open(self, node: bytes) -> None:
         """Take the disks and repair what a crash left. ConfigError or BusyError, with all disks let go."""
@@ -168,7 +168,7 @@ class Store:
 
     async def _begin(self, volume: Volume, bucket: int) -> None:
         """Open a part for the bucket, closing the one longest unused if there are too many."""
-        async with self._making:
+        async with self._making[volume]:
             if volume.open_part(bucket) is not None:
                 return
             while len(self.open_parts()) >= OPEN_PARTS_MAX:
@@ -220,14 +220,16 @@ class Store:
     # --- the rhythm ---------------------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Once a second: look at the room, sync and close what is due, each disk by itself."""
+        """One turn of the rhythm on all disks."""
         async with trio.open_nursery() as nursery:
             for volume in self.volumes:
-                if volume.healthy:
-                    volume.look_at_room()
-                    nursery.start_soon(self._tend, volume)
+                nursery.start_soon(self.tend, volume)
 
-    async def _tend(self, volume: Volume) -> None:
+    async def tend(self, volume: Volume) -> None:
+        """Look at the room of one disk, sync and close what is due there."""
+        if not volume.healthy:
+            return
+        volume.look_at_room()
         for part in volume.open_parts():
             now = self.machine.now()
             if part.stopped or now >= max(part.window_end, part.arrived) + CLOSE_AFTER_S:
@@ -245,7 +247,7 @@ class Store:
     def check(self) -> None:
         """Invariants."""
         self.cache.check()
-        assert len(self.open_parts()) <= OPEN_PARTS_MAX
+        assert len(self.open_parts()) < OPEN_PARTS_MAX + len(self.volumes)  # each disk may begin one at the same time
         for volume in self.volumes:
             for bucket, parts in volume.parts.items():
                 assert sum(part.is_open and not part.stopped for part in parts) <= 1, "one open part a bucket and disk"

@@ -97,6 +97,13 @@ def test_D10_a_packet_of_another_bucket_or_env_is_not_taken_for_ours(tmp_path) -
         assert (torn, skipped) == (0, len(foreign))
 
 
+def test_a_few_stray_bytes_between_packets_cost_no_packet(tmp_path) -> None:
+    for stray in range(1, 20):
+        found, torn, skipped = recovered(left(str(tmp_path), DATA[0] + b"\0" * stray + DATA[1]))
+        assert found == DATA[:2]
+        assert (torn, skipped) == (0, stray)
+
+
 def test_damage_across_many_windows_of_the_search_is_passed_over(tmp_path) -> None:
     gap = random.Random(1).randbytes(3 << 20)
     for shift in range(4):  # the next magic across the edge of a window too

@@ -240,6 +240,33 @@ async def test_more_connections_than_allowed_are_turned_away(world: World) -> No
 
 
 @in_world
+async def test_a_stop_answers_what_was_asked_and_ends_idle_links_at_once(world: World) -> None:
+    stop, machine = trio.Event(), world.host("a").process()
+    async with trio.open_nursery() as nursery:
+        ended = trio.Event()
+
+        async def main() -> None:
+            await run_node(machine, settings("a"), stop, lambda *_: None)
+            ended.set()
+
+        nursery.start_soon(main)
+        async with asking(world) as idle, asking(world) as asker:
+            await asker.ask(put(make(0)))
+            nursery.start_soon(_expect_synced, asker)
+            await trio.sleep(0.002)
+            before = trio.current_time()
+            stop.set()
+            await ended.wait()
+            assert trio.current_time() - before < 1
+            await idle.lost.wait()
+    assert machine.disk.listdir("/d1/prod/20231114") == ["221500.0.closed"]
+
+
+async def _expect_synced(asker: Asker) -> None:
+    assert (await asker.ask(put(make(1, sync=True)))).level == 2
+
+
+@in_world
 async def test_three_bucks_find_each_other_from_one_address_and_remember(world: World) -> None:
     async with trio.open_nursery() as nursery:
         start(world.host("a"), nursery)

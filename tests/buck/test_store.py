@@ -337,6 +337,18 @@ async def test_the_name_of_a_part_is_durable_before_the_first_ok(world: World) -
 
 
 @in_world
+async def test_a_part_that_was_closed_is_closed_and_sure_after_a_power_cut(world: World) -> None:
+    for seed in range(20):
+        host = world.host(f"host{seed}")
+        store = await open_store(host.process())
+        await store.put(made(0))
+        await store.close_part(store.open_parts()[0])
+        host.power_cut()
+        host.power_on()
+        assert not (await open_store(host.process())).is_unsure(BUCKET)
+
+
+@in_world
 async def test_a_clean_stop_with_a_failing_disk_leaves_no_mark(world: World) -> None:
     host = world.host("a")
     store = await open_store(host.process())
