@@ -22,14 +22,14 @@ class FakeMachine:
 
 
 async def test_who_comes_first_is_served_first(autojump_clock) -> None:
-    budget = Budget(FakeMachine(), 100)  # type: ignore[arg-type]  # now() is all it asks
+    budget = Budget(FakeMachine(), 100)
     order: list[str] = []
 
     async def want(name: str, size: int) -> None:
-        await budget.begin(name, size)  # type: ignore[arg-type]  # any key will do
+        await budget.begin(name, size)
         order.append(name)
         await trio.sleep(1)
-        budget.whole(name)  # type: ignore[arg-type]
+        budget.whole(name)
         budget.release(size)
 
     async with trio.open_nursery() as nursery:
@@ -41,10 +41,10 @@ async def test_who_comes_first_is_served_first(autojump_clock) -> None:
 
 
 async def test_a_waiter_that_is_cancelled_leaves_the_budget_whole(autojump_clock) -> None:
-    budget = Budget(FakeMachine(), 100)  # type: ignore[arg-type]
-    await budget.begin("a", 80)  # type: ignore[arg-type]
+    budget = Budget(FakeMachine(), 100)
+    await budget.begin("a", 80)
     with trio.move_on_after(1):
-        await budget.begin("b", 50)  # type: ignore[arg-type]
+        await budget.begin("b", 50)
     assert not budget._waiting
     budget.release(80)
     assert budget.used == 0
@@ -85,7 +85,7 @@ def test_who_dawdles_over_a_frame_is_cut_only_if_others_wait(others: bool) -> No
             await trio.sleep(FRAME_S / 2)
             if others:
                 with trio.move_on_after(3 * FRAME_S):
-                    await budget.begin("another", 200_000)  # type: ignore[arg-type]
+                    await budget.begin("another", 200_000)
                 assert cut.is_set()
                 assert budget.used == 200_000
             else:

@@ -1,4 +1,4 @@
-"""Names on disk."""
+"""Names on disk: what a part or a file of seals is called, and that no other name is taken for one."""
 
 import pytest
 from hypothesis import given

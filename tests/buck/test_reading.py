@@ -138,7 +138,7 @@ async def test_D10_a_packet_at_the_place_of_another_is_not_sent_in_its_name(worl
     await store.put(made(1))
     path = store.parts(BUCKET)[0].path
     inode = host.platter.find(path)
-    inode.data[:] = make(1) + make(0)  # type: ignore[union-attr]  # it is a file
+    inode.data[:] = make(1) + make(0)
     under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 2)]))])
     assert await under_way.batch() == []
     assert under_way.missing() == [(KEY.node, 7, Ranges([(0, 2)]))]

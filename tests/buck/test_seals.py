@@ -94,7 +94,7 @@ async def test_D1_a_torn_seal_is_cut_and_a_damaged_one_costs_only_itself(world: 
     whole = machine.disk.read_bytes(PATH)
     machine.kill()
     host.platter.corrupt(PATH, len(whole) // 2)
-    host.platter.find(PATH).data += b"BUKR\0\0"  # type: ignore[union-attr]  # it is a file
+    host.platter.find(PATH).data += b"BUKR\0\0"
     store = await opened(host.process())
     assert await read(store) == [seal(0), seal(2)]
     await put(store, seal(1))
