@@ -205,7 +205,8 @@ class Sending:
     async def send(self, count: int = 1, **options: object) -> None:
         """Journal so many packets and hand them over."""
         for _ in range(count):
-            made = draft(self.offset, self.offset + 10, opened_at=self.machine.now(), **options)  # type: ignore[arg-type]
+            options["opened_at"] = self.machine.now()
+            made = draft(self.offset, self.offset + 10, **options)  # type: ignore[arg-type]  # the tests' own spelling
             await self.sender.deliver(self.journal.append(made))
             self.offset += 10
 
@@ -252,7 +253,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 def cluster(world: World, nursery: trio.Nursery, count: int, **options: object) -> list[FakeBuck]:
     """So many bucks that know each other, running."""
-    bucks = [FakeBuck(world, f"b{index}", index + 1, **options) for index in range(count)]  # type: ignore[arg-type]
+    bucks = [FakeBuck(world, f"b{n}", n + 1, **options) for n in range(count)]  # type: ignore[arg-type]  # as given
     for buck in bucks:
         buck.peers = bucks
         buck.start(nursery)
