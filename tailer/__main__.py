@@ -1,5 +1,6 @@
 """The command line of a tailer: `tailer run` and `tailer key`."""
 
+import gc
 import sys
 from typing import Any
 
@@ -30,6 +31,7 @@ def run(globs: tuple[str, ...], **flags: Any) -> None:
     """Follow the files that fit the patterns, until told to stop. Quote patterns, so that new files are found too."""
     settings = _settings({**flags, "files": (*flags.get("files", ()), *globs)})
     setup()
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
 
     async def body(machine: Machine, stop: trio.Event) -> int:
         return await run_tailer(machine, settings, stop)

@@ -135,7 +135,11 @@ class Ledger:
         """A seal states these numbers."""
         self.sealed[epoch] = self.sealed.get(epoch, Ranges()) | numbers
         self._epoch_notes(epoch).sealed |= numbers
-        for entry in [one for one in self.unsealed.values() if one.epoch == epoch and one.number in numbers]:
+        if numbers.count < len(self.unsealed):  # a seal has many small sections: look only for what each names
+            slots = [(epoch, number) for number in numbers.numbers() if (epoch, number) in self.unsealed]
+        else:
+            slots = [slot for slot in self.unsealed if slot[0] == epoch and slot[1] in numbers]
+        for entry in [self.unsealed[slot] for slot in slots]:
             del self.unsealed[entry.slot]
             entry.sealed = True
             self._leave(entry)
