@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final
 
 from protocol.conversation import ANSWERS, MAY_ASK
-from protocol.errors import LocalProtocolError, Refused, RemoteProtocolError
+from protocol.errors import LinkLost, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.frames import Frame, Frames, frame
 from protocol.limits import WIRE_VERSION
 from protocol.messages import MESSAGES, Hello, Message, No
@@ -104,8 +104,13 @@ class Connection:
         return self.send_whole(self.hello)
 
     def send(self, message: Message) -> list[Buffer]:
-        """The buffers to send for `message`: a large packet is one of them, as it is. LocalProtocolError if illegal."""
+        """The buffers to send for `message`: a large packet is one of them, as it is.
+
+        LocalProtocolError if it is illegal; LinkLost if the peer is gone, which is nobody's mistake.
+        """
         kind = type(message)
+        if self.them is State.CLOSED and self.us is State.OPEN:
+            raise LinkLost(f"{kind.__name__} to a peer that has left")
         if self.us is State.OPEN and self.them is not State.OPEN:
             raise LocalProtocolError(f"{kind.__name__} before the peer's Hello")
         self._step_us(kind)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocol import limits
 from protocol.connection import ANSWERER, ASKER, PREFACE, STRANGER, Connection, Preface, State
-from protocol.errors import LocalProtocolError, Refused, RemoteProtocolError
+from protocol.errors import LinkLost, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.frames import HEAD, frame
 from protocol.messages import (
     Clock,
@@ -254,6 +254,15 @@ def test_an_end_between_two_frames_is_clean_and_any_other_is_not() -> None:
     answerer.end()
     with pytest.raises(RemoteProtocolError, match="state preface"):
         Connection(hello(), dialing=True).end()
+
+
+def test_an_answer_to_a_peer_that_left_costs_the_link_and_is_no_mistake_of_ours() -> None:
+    asker, answerer = pair()
+    answerer.receive(joined(asker.send(Clock(1))))
+    assert list(answerer.messages()) == [Clock(1)]
+    answerer.end()
+    with pytest.raises(LinkLost, match="left"):
+        answerer.send(ClockIs(1, 2))
 
 
 def test_a_large_packet_is_sent_from_where_it_lies() -> None:
