@@ -100,7 +100,7 @@ class Metered(trio.abc.Stream):
         await trio.aclose_forcefully(self._stream)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        wanted = _begun(self._connection)
+        wanted = self._connection.awaited
         if wanted > max(self._reserved, READ_SIZE):
             await self._budget.begin(self, wanted - self._reserved)
             self._reserved = wanted
@@ -115,9 +115,3 @@ class Metered(trio.abc.Stream):
     async def aclose(self) -> None:
         self.give_back(self.take())
         await self._stream.aclose()
-
-
-def _begun(connection: Connection) -> int:
-    """The payload's length of the frame that has begun to arrive; 0 between frames."""
-    head = connection._frames._head  # the only look inside: what the peer announced is nobody else's business
-    return head[0] if head else 0
