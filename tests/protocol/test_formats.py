@@ -83,7 +83,7 @@ def test_a_good_format_passes_and_its_text_reads_back(form: Format) -> None:
 )
 def test_a_format_that_no_kernel_writes_is_refused(change: dict[str, object], what: str) -> None:
     with pytest.raises(ColumnsError, match=what):
-        GOOD[0]._replace(**change).check()  # type: ignore[arg-type]
+        GOOD[0]._replace(**change).check()  # type: ignore[arg-type]  # wrong values are the point
 
 
 @given(st.integers(0, 2**32))
