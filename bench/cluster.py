@@ -187,25 +187,20 @@ class Cluster:
         self, *arguments: str, check: bool = True, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """A porter's job, to its end. `check` raises ClusterError for an exit code other than 0."""
-        command = [
-            sys.executable,
-            "-m",
-            "porter",
-            arguments[0],
-            "--env",
-            self.env_name,
-            "--key",
-            str(self.root / "porter.key"),
-        ]
-        for address in self.addresses()[:1]:
-            command += ["--peer", address]
-        command += arguments[1:]
+        command = self.porter_command(*arguments)
         done = subprocess.run(
             command, capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ, **(env or {})}, check=False
         )
         if check and done.returncode != 0:
             raise ClusterError(f"porter {' '.join(arguments)}: exit {done.returncode}\n{done.stderr.decode()[-2000:]}")
         return done
+
+    def porter_command(self, job: str, *arguments: str) -> list[str]:
+        """The command line of a porter's job that asks these bucks."""
+        command = [sys.executable, "-m", "porter", job, "--env", self.env_name, "--key", str(self.root / "porter.key")]
+        for address in self.addresses()[:1]:
+            command += ["--peer", address]
+        return [*command, *arguments]
 
     def close(self) -> None:
         """End everything that was started: politely, then not."""

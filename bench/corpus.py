@@ -3,8 +3,9 @@
 A small file repeated is a lie: the second copy costs nothing. So each repeat is another one: its dates move on by some
 days, and the numbers of three to nine digits in it (process ids, ports, sizes, durations, parts of ids) get other
 digits, the same number always the same other one, so that what repeated inside a file still does. First digits stay (no
-leading zeros appear), and so do times of day, zones, years beside their separators, and numbers of ten and more digits
-(seconds since 1970). Repeats of one file are appended to one file: a long log, going forward in time.
+leading zeros appear), and so do times of day but for their fractions, zones, numbers beside `-`, `/`, `:` and `+`, and
+those of ten and more digits (seconds since 1970). Repeats of one file are appended to one file: a long log, going
+forward in time.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ DATES = [
 ]
 
 
-def files(root: Path = SHARED) -> list[Path]:
+def files(root: Path | None = None) -> list[Path]:
     """Every real log, in a fixed order."""
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in (root or SHARED).rglob("*") if path.is_file())
 
 
-def big_files(root: Path = SHARED) -> list[Path]:
+def big_files(root: Path | None = None) -> list[Path]:
     """Those large enough to be measured alone, largest first."""
     return sorted((path for path in files(root) if path.stat().st_size > BIG), key=lambda p: (-p.stat().st_size, p))
 
@@ -43,8 +44,9 @@ def vary(data: bytes, repeat: int) -> bytes:
     return _other_numbers(_other_dates(data, repeat), repeat) if repeat else data
 
 
-def make(folder: Path, size: int, root: Path = SHARED) -> list[Path]:
+def make(folder: Path, size: int, root: Path | None = None) -> list[Path]:
     """At least `size` bytes below `folder`, one file for each real one; made once and kept while the size is right."""
+    root = root or SHARED
     stamp = folder / ".size"
     sources = files(root)
     if not (stamp.exists() and int(stamp.read_text()) == size):

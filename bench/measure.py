@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).parents[1]
+
+
+class FailedError(Exception):
+    """A command that is measured has failed: its figures would be worth nothing."""
+
 
 class Spent(NamedTuple):
-    """Seconds on the clock, and CPU seconds (user and system) of a command with all its children and threads."""
+    """Seconds on the clock, CPU seconds (user and system) of a command with its children and threads, its peak RSS."""
 
     wall_s: float
     cpu_s: float
+    rss: int = 0
 
 
 class Spread(NamedTuple):
@@ -36,12 +42,22 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(min(values), statistics.median(values), max(values))
 
 
-def run(command: Sequence[str | Path], *, stdout: Path | None = None, env: dict[str, str] | None = None) -> Spent:
-    """Run a command to its end and count its whole tree (what it waited for). CalledProcessError if it failed."""
-    before, begin = _children(), time.perf_counter()
+def run(command: Sequence[str | Path], *, stdout: Path | None = None, codes: Collection[int] = (0,)) -> Spent:
+    """Run a command to its end and count its whole tree (what it waited for). Another exit code: FailedError."""
+    begin = time.perf_counter()
     with (stdout or Path(os.devnull)).open("wb") as out:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, env={**os.environ, **(env or {})}, check=True)
-    return Spent(time.perf_counter() - begin, _children() - before)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, cwd=ROOT)
+    return ended(process, begin, codes)
+
+
+def ended(process: subprocess.Popen[bytes], begin: float, codes: Collection[int] = (0,)) -> Spent:
+    """Wait for a process that was started at `begin`; what it used."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in codes:
+        words = process.args if isinstance(process.args, list) else [process.args]
+        raise FailedError(f"exit {process.returncode}: {' '.join(map(str, words[:8]))} ... ({len(words)} words)")
+    return Spent(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def here(work: Callable[[], object]) -> Spent:
@@ -67,8 +83,3 @@ def machine() -> str:
 
 def command_line() -> str:
     return f"{Path(sys.executable).name} -m bench {' '.join(sys.argv[1:])}".strip()
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

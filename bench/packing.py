@@ -1,58 +1,52 @@
-"""Files as packets, in this process: what benchmarks of sizes and of the archive need, without a tailer around it."""
+"""Files as packets, made here by the tailer's own code: for benchmarks that don't need a tailer around it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
 
-from protocol.content import ContentHasher
 from protocol.identity import file_stream, head_hash
-from protocol.kernel import FULL, Builder, Stream, encode
-from protocol.limits import PACKET_RAW_MAX, POINT_HZ
-from protocol.packet import Class, Header, Packer, Run, StreamRef, build
+from protocol.kernel import Stream
+from protocol.limits import POINT_HZ, WIDTH_S
+from protocol.packet import Class, Header, build
+from tailer.blocks import Blocks, Draft, Source
 
-EVER = (0, 0, True)  # a builder that takes every point, as late ones
-HINT = 1_790_000_000 * POINT_HZ
-
-
-def packets(
-    name: bytes, data: bytes, *, number: int = 0, bucket: int = 0, tailer: bytes = bytes(16)
-) -> Iterator[bytes]:
-    """One file as packets, closed by size alone, as `--backfill` makes them."""
-    builder, stream, packer = Builder(PACKET_RAW_MAX), Stream(HINT), Packer()
-    builder.open(*EVER)
-    ref = StreamRef(file_stream(number, len(data), data[:1024], 0), name, head_hash(data[:1024]))
-    at = 0
-    while at < len(data):
-        begin = at
-        at, why, _ = encode(stream, 0, data, at, at, HINT, True, [builder], 0, 0)
-        if builder.count and (why == FULL or at == len(data)):
-            runs = builder.runs()
-            hasher = ContentHasher(b"bench")
-            hasher.raw(ref.id, name, runs[0][1], data[runs[0][1] : runs[-1][2]])
-            yield _packet(builder, hasher, ref, packer, number, bucket, tailer)
-            number += 1
-            builder.open(*EVER)
-        elif at == begin:
-            raise AssertionError("the kernel took nothing")
+ARRIVAL_S = 1_790_000_100  # when all is read: the logs are older than a day, and filed by this
+HINT = 1_700_000_000 * POINT_HZ  # when they were written last
 
 
-def _packet(
-    builder: Builder, hasher: ContentHasher, ref: StreamRef, packer: Packer, number: int, bucket: int, tailer: bytes
-) -> bytes:
-    columns = builder.finish()
-    hasher.points(ref.id, ref.path, columns.points)
+@dataclass(frozen=True)
+class Sender:
+    """Whose packets they are."""
+
+    tailer: bytes = bytes(16)
+    host: bytes = b"bench"
+    epoch: int = 1 << 32
+    arrival_s: int = ARRIVAL_S
+
+
+def packets(files: Mapping[bytes, bytes], sender: Sender = Sender(), piece: int = 0) -> Iterator[bytes]:
+    """Files (path -> bytes) as packets closed by size alone, as `--once` makes them. `piece`: by so many bytes of a
+    file at the latest, as a tailer does that follows."""
+    blocks, numbers = Blocks(WIDTH_S, sender.host, gather=True), count()
+    for handle, (path, data) in enumerate(files.items()):
+        stream = file_stream(handle, len(data), path + data[:1000], 0)
+        source = Source(handle, stream, path, head_hash(data[:1024]), Class(), Stream(HINT))
+        at = 0
+        while at < len(data):
+            end = min(at + (piece or 1 << 20), len(data))
+            at = blocks.add(source, memoryview(data)[:end], at, at, sender.arrival_s * POINT_HZ, end == len(data), 0.0)
+            for draft in blocks.flush() if piece else blocks.take():
+                yield _packet(draft, sender, next(numbers))
+    for draft in blocks.flush():
+        yield _packet(draft, sender, next(numbers))
+
+
+def _packet(draft: Draft, sender: Sender, number: int) -> bytes:
     header = Header(
-        env="prod", bucket=bucket, width=300, tailer=tailer, host=b"bench", epoch=1 << 32, number=number, kind=Class(),
-        count=builder.count, point_min=builder.point_min, point_max=builder.point_max, late=True, streams=(ref,),
-        runs=tuple(Run(*run) for run in builder.runs()), content=hasher.digest(),
-        formats=columns.formats, shn=columns.shn, app=columns.app, sizes=columns.sizes,
+        "prod", draft.bucket, WIDTH_S, sender.tailer, sender.host, sender.epoch, number, draft.kind, draft.count,
+        draft.point_min, draft.point_max, draft.late, draft.streams, draft.runs, draft.content,
+        draft.formats, draft.shn, draft.app, draft.sizes,
     )  # fmt: skip
-    return build(header, packer.compress(columns.lines, columns.small))
-
-
-def pack_all(files: Mapping[bytes, bytes]) -> list[bytes]:
-    """All files, numbered through."""
-    made: list[bytes] = []
-    for name, data in files.items():
-        made += packets(name, data, number=len(made))
-    return made
+    return build(header, draft.body)

@@ -6,13 +6,10 @@ does nothing else. The bucks' CPU is shown beside it.
 
 from __future__ import annotations
 
-import os
-import resource
-import shutil
 from pathlib import Path
 
 from bench import corpus
-from bench.cluster import Cluster
+from bench.filling import fill, fresh
 from bench.measure import run as run_command
 from bench.measure import spread
 from bench.options import Options
@@ -26,25 +23,12 @@ def files(options: Options) -> list[Path]:
 
 def once(options: Options, paths: list[Path]) -> tuple[float, float, int, int]:
     """One run: CPU of the tailer, CPU of the bucks, the tailer's peak memory, and bytes of one copy."""
-    root = options.folder / "cluster"
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    with Cluster(root, 2) as cluster:
+    with fresh(options.folder / "cluster") as cluster:
         before = [buck.usage().cpu_s for buck in cluster.live()]
-        tailer = cluster.tailer("--once", "--level", "A1", *map(str, paths))
-        usage = _wait(tailer.popen.pid)
-        tailer.popen.returncode = 0
+        spent = fill(cluster, paths)
         bucks = sum(buck.usage().cpu_s for buck in cluster.live()) - sum(before)
-        held = sum(path.stat().st_size for path in (root / "buck0").rglob("*") if path.is_file())
-    return usage.ru_utime + usage.ru_stime, bucks, usage.ru_maxrss * 1024, held
-
-
-def _wait(pid: int) -> resource.struct_rusage:
-    """The process's own usage, threads and all, at its end."""
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        raise RuntimeError(f"the tailer ended with {os.waitstatus_to_exitcode(status)}")
-    return usage
+        held = sum(path.stat().st_size for path in cluster.disk_folders(0)[0].rglob("*") if path.is_file())
+    return spent.cpu_s, bucks, spent.rss, held
 
 
 def run(options: Options) -> list[Row]:
