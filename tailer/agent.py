@@ -158,6 +158,7 @@ class Agent:
             begin=settings.begin,
             now_ns=machine.time_ns(),
             patient=not settings.once,
+            same_boot=checkpoint.boot_id in (b"", machine.boot_id),
             states=checkpoint.streams,
             coverage=coverage,
         )
@@ -242,7 +243,7 @@ class Agent:
         """A checkpoint soon after a stream began or ended: after SIGKILL a file renamed meanwhile is found by it."""
         before = inputs.known.naming.changes
         while True:
-            await trio.sleep(max(SAVE_EVERY_S, len(inputs.known.follows) * SAVE_STREAM_S))
+            await trio.sleep(max(SAVE_EVERY_S, len(inputs.known.states()) * SAVE_STREAM_S))
             if inputs.known.naming.changes != before:
                 before = inputs.known.naming.changes
                 with contextlib.suppress(JournalError):  # full: the next one says it all

@@ -155,6 +155,16 @@ class Follow:
         self.tail, self.read_to = state.tail, state.read_to
         return True
 
+    def first_difference(self, state: StreamState) -> int:
+        """After a power cut the log's own last lines may be gone, and others written in their place. Where does the
+        first line begin that differs? Only the tail can tell; 0, the whole file, if it differs from there on or before.
+        """
+        tail_at = state.read_to - len(state.tail)
+        now = self.open().pread(len(state.tail), tail_at)
+        same = next((at for at, (a, b) in enumerate(zip(now, state.tail, strict=False)) if a != b), len(now))
+        line = state.tail.rfind(b"\n", 0, same) + 1
+        return tail_at + line if line else 0
+
     def next_hole(self) -> tuple[int, int]:
         """The next bytes that are in no packet: from where, and to where."""
         return next(iter(self.todo))

@@ -26,7 +26,7 @@ from tailer.inputs.files import Key
 from tailer.inputs.follow import STATED, TAIL_MAX, Follow, first_line, kernel_stream
 
 # Streams whose file is gone or cut that are remembered, so that a copy of it is known.
-LOST_MAX = 1024
+LOST_MAX = 128
 # A file that may be a copy being made is waited for so long after it last grew.
 SUSPECT_S = 3.0
 
@@ -65,6 +65,7 @@ class Naming:
         begin: str = "head",
         now_ns: int = 0,
         patient: bool = True,
+        same_boot: bool = True,
         states: Iterable[StreamState] = (),
         coverage: Mapping[bytes, Ranges] | None = None,
     ) -> None:
@@ -74,6 +75,7 @@ class Naming:
         self._kind_of = kind_of
         self._begin = begin  # head | end | recent: for files that are there at the first sweep
         self._day = Day(now_ns) if begin == "recent" else None
+        self._same_boot = same_boot  # otherwise a power cut may have taken a log's own last lines
         self._patient = patient  # may wait for what a file becomes; not so when everything is read once
         self._handles = itertools.count(1)
         self._handle_of: dict[bytes, int] = {}  # of lost streams: one that goes on in a copy may be in an open builder
@@ -147,6 +149,8 @@ class Naming:
     def _changed_while_down(self, follow: Follow, state: StreamState) -> None:
         self.lose(state)
         follow.is_first = False  # all of it is new
+        if not self._same_boot:
+            follow.start = follow.first_difference(state)  # but for what it still has of the old
         self.counts["truncated"] += 1
         log.info("a file was written anew", path=state.path, read_to=state.read_to)
 
@@ -208,7 +212,7 @@ class Naming:
         """Only what was there at the start may be skipped; what appears later is read from its head."""
         birth_ns = follow.key[1]
         if not follow.is_first or self._begin == "head" or (self._newest_ns and birth_ns > self._newest_ns):
-            return 0
+            return follow.start
         file = follow.open()
         size = file.size()
         if self._day is None:

@@ -53,6 +53,7 @@ class Host:
         self.patient = bool(options.get("patient", True))
         self.open_files = int(str(options.get("open_files", 512)))
         self.block = int(str(options.get("block", 1 << 20)))
+        self.same_boot = True
         self.drafts: list[Draft] = []
         self.paths: dict[bytes, bytes] = {}  # stream -> path, in order of appearance
         self.pieces: dict[bytes, dict[int, bytes]] = {}  # stream -> first offset -> bytes
@@ -69,6 +70,7 @@ class Host:
             begin=self.begin,
             now_ns=self.machine.time_ns(),
             patient=self.patient,
+            same_boot=self.same_boot,
             states=states,
             coverage={stream: ranges.copy() for stream, ranges in self.coverage.items()},
         )

@@ -207,3 +207,22 @@ async def test_T34_moved_away_truncated_and_moved_back(host: Hosts, tmp_path: Pa
     (tmp_path / "away").rename(log)
     await h.settle()
     assert h.streams("a.log") == [lines(0, 10), lines(50, 55)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "new", "again"), [(990, 0, 0), (990, 5, 0), (990, 600, 0), (999, 1, 0), (700, 9, 700)]
+)
+async def test_after_a_power_cut_only_what_differs_is_another_generation(
+    host: Hosts, tmp_path: Path, kept: int, new: int, again: int
+) -> None:
+    """The log lost its own last lines, and others were written since. More than a KiB of them, and all is read again."""
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 1000))
+    h = host("*.log")
+    await h.settle()
+    await h.stop()
+    log.write_bytes(lines(0, kept) + lines(5000, 5000 + new))
+    h.same_boot = False
+    h.start()
+    await h.settle()
+    assert b"".join(h.streams("a.log")) == lines(0, 1000) + lines(0, again) + lines(5000, 5000 + new)
