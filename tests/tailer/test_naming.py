@@ -215,7 +215,7 @@ async def test_T34_moved_away_truncated_and_moved_back(host: Hosts, tmp_path: Pa
 async def test_after_a_power_cut_only_what_differs_is_another_generation(
     host: Hosts, tmp_path: Path, kept: int, new: int, again: int
 ) -> None:
-    """The log lost its own last lines, and others were written since. More than a KiB of them, and all is read again."""
+    """The log lost its own last lines; others were written since. Beyond a KiB of them all is read again."""
     log = tmp_path / "a.log"
     log.write_bytes(lines(0, 1000))
     h = host("*.log")
