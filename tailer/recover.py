@@ -135,7 +135,7 @@ def _missing(journal: Journal, account: Account, epoch: int) -> Ranges:
     known.add(end, last + 1)
     if epoch not in account.known:
         known -= sealed  # a start that this journal never knew: what was sealed then is on its way or done
-    return known - journal.ledger.done.get(epoch, Ranges()) - journal.present(epoch)
+    return known - journal.present(epoch)
 
 
 async def _fetch(journal: Journal, members: Members, account: Account) -> int:

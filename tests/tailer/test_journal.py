@@ -289,6 +289,26 @@ def test_a_seal_counts_even_if_the_note_of_it_was_torn_off() -> None:
     run(scenario)
 
 
+def test_a_restart_knows_who_holds_what_and_what_is_done_without_asking() -> None:
+    async def scenario(world: World) -> None:
+        journal = await open_journal(world.machine("a"))
+        entries = fill(journal, 4)
+        await journal.sync()
+        journal.ledger.note_stored(entries[0], b"m" * 16)
+        journal.ledger.note_stored(entries[1], b"n" * 16, synced=True)
+        finish(journal, entries[2:3])
+        await journal.sync()
+        world.host("a").power_cut()
+        world.host("a").power_on()
+        journal = await open_journal(world.host("a").process(), 2 << 32)
+        found = [journal.ledger.entries[EPOCH, number] for number in range(4)]
+        assert [entry.stored for entry in found] == [(b"m" * 16,), (b"n" * 16,), (), ()]
+        assert [entry.synced for entry in found] == [(), (b"n" * 16,), (), ()]
+        assert [entry.done for entry in found] == [False, False, True, False]
+
+    run(scenario)
+
+
 def test_finished_epochs_leave_nothing_behind() -> None:
     async def scenario(world: World) -> None:
         machine = world.machine("a")

@@ -111,6 +111,23 @@ def test_D12_after_a_failed_fsync_nothing_is_trusted_and_nothing_is_lost(failure
     run(scenario)
 
 
+def test_D12_a_segment_that_got_packets_again_while_it_was_to_go_stays() -> None:
+    async def scenario(world: World) -> None:
+        host = world.host("a")
+        journal = await open_journal(host.process())
+        fill(journal, 2, size=2000)
+        host.platter.fsync_failures = 2
+        with pytest.raises(JournalError):
+            await journal.sync()
+        seal_all(journal)  # begins a segment, which has no packet when the next sync looks for those that may go
+        await journal.sync()
+        journal.check()
+        assert len(readable(journal)) == 2
+
+    with small_segments():
+        run(scenario)
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC, errno.EMFILE])
 @pytest.mark.parametrize(
     "operation", ["write", "open", "fsync", "fsync_folder", "unlink", "truncate", "space", "listdir"]
