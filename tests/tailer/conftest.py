@@ -58,6 +58,7 @@ class Host:
         self.paths: dict[bytes, bytes] = {}  # stream -> path, in order of appearance
         self.pieces: dict[bytes, dict[int, bytes]] = {}  # stream -> first offset -> bytes
         self.flags: dict[bytes, dict[int, list[int]]] = {}
+        self.points: dict[bytes, dict[int, list[int]]] = {}
         self.coverage: dict[bytes, Ranges] = {}
         self.saved: tuple[StreamState, ...] = ()
         self.saved_at = 0
@@ -98,6 +99,7 @@ class Host:
             held.add(first, end)
             self.pieces.setdefault(stream, {})[first] = rows.render(row, row + count)
             self.flags.setdefault(stream, {})[first] = list(rows.flags[row : row + count])
+            self.points.setdefault(stream, {})[first] = list(rows.points[row : row + count])
             row += count
 
     async def sweep(self) -> None:

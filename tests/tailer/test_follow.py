@@ -360,3 +360,15 @@ async def test_T39_a_link_that_is_switched_shows_every_target(host: Hosts, tmp_p
         append(target, lines(10 * i + 5, 10 * i + 10))
     await h.settle()
     assert h.streams("current.log") == [lines(10 * i, 10 * i + 10) for i in range(10)]
+
+
+async def test_T85_a_name_that_leads_to_another_file_when_it_is_opened(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(lines(0, 10))
+    h = host("a*")
+    await h.sweep()
+    log.rename(tmp_path / "a.1")
+    log.write_bytes(lines(10, 20))
+    await h.reader.round()
+    await h.settle()
+    assert sorted([*h.streams("a.log"), *h.streams("a.1")]) == [lines(0, 10), lines(10, 20)]

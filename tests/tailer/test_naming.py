@@ -68,11 +68,14 @@ async def test_T64_a_kill_loses_what_was_in_builders_and_that_is_read_again(host
 
 
 async def test_T64_holes_left_by_a_kill_are_filled_exactly(host: Hosts, tmp_path: Path) -> None:
-    """Lines of two buckets in turn: one builder was closed, the other was lost."""
+    """Lines of two buckets in turn: one builder was closed, the other was lost. Those without a time of their own keep
+    that of the line before."""
     log = tmp_path / "a.log"
     early, late = b"2026-09-21T14:13:%02d+00:00 early %d\n", b"2026-09-21T14:16:%02d+00:00 late %d\n"
-    text = b"".join((early if i // 5 % 2 else late) % (i % 60, i) for i in range(300))
+    text = b"".join((early if i // 5 % 2 else late) % (i % 60, i) + b"\tat some.place\n" for i in range(300))
     log.write_bytes(text)
+    undisturbed = host("*.log")
+    await undisturbed.settle()
     h = host("*.log")
     await h.look()
     h.save()
@@ -81,6 +84,11 @@ async def test_T64_holes_left_by_a_kill_are_filled_exactly(host: Hosts, tmp_path
     h.start()
     await h.settle()
     assert h.streams("a.log") == [text]
+    assert points_of(h) == points_of(undisturbed)
+
+
+def points_of(h: Any) -> list[int]:
+    return [point for stream in h.points.values() for first in sorted(stream) for point in stream[first]]
 
 
 async def test_T65_what_is_written_while_down_is_read_at_the_start(host: Hosts, tmp_path: Path) -> None:
@@ -226,3 +234,33 @@ async def test_after_a_power_cut_only_what_differs_is_another_generation(
     h.start()
     await h.settle()
     assert b"".join(h.streams("a.log")) == lines(0, 1000) + lines(0, again) + lines(5000, 5000 + new)
+
+
+async def test_T64_a_line_without_a_time_has_that_of_the_line_before_over_a_kill(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    append(log, b"2026-09-21T14:10:00Z first\n")
+    h = host("*.log")
+    await h.look()
+    append(log, b"2026-09-21T14:11:00Z second\n")
+    await h.look(1)
+    await h.ship(h.blocks.flush())
+    h.start()  # the checkpoint is from before the second line
+    append(log, b"\tat some.place\n")
+    await h.settle()
+    first, second, third = points_of(h)
+    assert third == second != first
+
+
+async def test_T64_a_hole_at_the_head_is_read_as_if_nothing_had_been_read(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    append(log, b"a header without a time\n" + b"2026-09-21T14:00:00Z first\n" * 5)
+    h = host("*.log")
+    await h.look()
+    await h.ship([h.blocks._draft(h.blocks._open.pop())])
+    h.save()
+    h.start()
+    await h.settle()
+    assert h.events == 6
+    header, *rest = points_of(h)
+    assert header // 10**8 == h.machine.start_ns // 10**9
+    assert len(set(rest)) == 1
