@@ -115,7 +115,8 @@ def test_D12_a_segment_that_got_packets_again_while_it_was_to_go_stays() -> None
     async def scenario(world: World) -> None:
         host = world.host("a")
         journal = await open_journal(host.process())
-        fill(journal, 2, size=2000)
+        fill(journal, 1)
+        fill(journal, 1, size=2000)
         host.platter.fsync_failures = 2
         with pytest.raises(JournalError):
             await journal.sync()
