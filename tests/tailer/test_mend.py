@@ -113,7 +113,7 @@ def test_a_seal_says_what_was_added_to_each_bucket_and_class() -> None:
 def test_an_idle_tailer_seals_each_window_once() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         bucks, _tailer = await begun(world, nursery, 3, mend=True)
-        await trio.sleep(6 * WIDTH)
+        await trio.sleep(6 * WIDTH + 60)
         seals = seals_of(*bucks)
         assert len(seals) == 6
         assert [later.until - seal.until for seal, later in pairwise(seals)] == [WIDTH] * 5
