@@ -3,10 +3,10 @@
     due       hours whose buckets are all older than 48 h (`--older`) and quiet for one; the oldest first
     gather    every packet of the hour but those that an earlier part of it holds
     write     one part (`hour.py`), put if nobody was faster; whoever was slower reads the new footer and starts again
-    judge     a verdict beside it: complete, incomplete or unknown, as of which seals
+    judge     a verdict beside it: complete, incomplete or unknown, as of which seals, over which objects
 
 Run it twice, or on two hosts at once: the second finds nothing to do. A crash leaves a temporary file, or a part whose
-verdict the next run writes.
+verdict the next run writes: a part that no verdict names is proved from itself first.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from porter.archived import Archive
+from porter.audit import healed
 from porter.catalog import HOUR_S, Footer, PartName, covered, of_hour
 from porter.cluster import Bucket, Cluster
 from porter.gather import Epoch, survey
-from porter.hour import Hour
-from porter.objects import ExistsError, Objects
+from porter.hour import Hour, UnsteadyError
+from porter.objects import ExistsError, Objects, digest
+from porter.proof import unproved
 from porter.shelf import Shelf
-from porter.verdict import Evidence, Verdict, judge
-from protocol.messages import Clock, ClockIs
+from porter.verdict import Evidence, judge
+from protocol.errors import FormatError
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from protocol.seal import Seal
@@ -60,15 +62,26 @@ class Archived:
         return bool(self.missing or self.quarantined)
 
 
+@dataclass
+class _Asked:
+    """What came to light while an hour was gathered: it goes into the verdict."""
+
+    sure: bool = True
+    conflicts: set[Key] = field(default_factory=set)
+    quarantined: dict[Key, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)  # of objects that were verified just now
+
+
 def due(buckets: Sequence[Bucket], width: int, now: int, older_s: int) -> dict[int, list[Bucket]]:
-    """The hours to archive, oldest first: all their buckets are older than that, and quiet. 0: whatever there is."""
+    """The hours to archive, oldest first: over for so long, and all their buckets quiet. 0: whatever there is."""
     hours: defaultdict[int, list[Bucket]] = defaultdict(list)
     for bucket in buckets:
-        hours[bucket.bucket - bucket.bucket % HOUR_S].append(bucket)
+        hours[_hour_of(bucket.bucket)].append(bucket)
     quiet_s = min(QUIET_S, older_s)
 
     def ready(bucket: Bucket) -> bool:
-        return bucket.bucket + width + older_s <= now and bucket.last_arrival_ns // 10**9 + quiet_s <= now
+        end = max(_hour_of(bucket.bucket) + HOUR_S, bucket.bucket + width)
+        return end + older_s <= now and bucket.last_arrival_ns // 10**9 + quiet_s <= now
 
     return {hour: hours[hour] for hour in sorted(hours) if not older_s or all(map(ready, hours[hour]))}
 
@@ -79,78 +92,116 @@ class Archiver:
     def __init__(self, machine: Machine, cluster: Cluster, objects: Objects) -> None:
         self._machine, self._cluster, self._objects = machine, cluster, objects
         self._env, self._memory = cluster.settings.env, cluster.settings.memory
+        self._archive = Archive(machine, objects, self._env)
+        self._healed: frozenset[bytes] = frozenset()
 
     async def run(self, older_s: int, tell: Tell) -> list[Archived]:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
         buckets = await self._cluster.buckets()
         seals = (await self._cluster.seals()).seals
-        hours = due(buckets, self._cluster.width, await self._now(), older_s)
+        if any(section.lost_after is not None for seal in seals for section in seal.sections):
+            self._healed = frozenset(await healed(self._cluster))
+        hours = due(buckets, self._cluster.width, await self._cluster.time_s(), older_s)
+        left = {_hour_of(bucket.bucket) for bucket in buckets} - set(hours)  # not yet: nor is it empty
         done: list[Archived] = []
-        for hour in range(min(hours), max(hours) + 1, HOUR_S) if hours else ():
-            tell(len(done), PartName(self._env, hour, "p", 0).text)
-            done.append(await self._hour(hour, hours.get(hour, []), seals))
+        with self._archive:
+            for hour in range(await self._first(min(hours)), max(hours) + 1, HOUR_S) if hours else ():
+                if hour not in left:
+                    tell(len(done), PartName(self._env, hour, "p", 0).text)
+                    done.append(await self._hour(hour, hours.get(hour, []), seals))
         return done
 
-    async def _now(self) -> int:
-        """The bucks' median clock, so that one wrong clock archives nothing too early. Seconds."""
-        clocks = [answer.message for answer in await self._cluster.ask_all(Clock(0))]
-        times = sorted(clock.time_ns for clock in clocks if isinstance(clock, ClockIs))
-        return times[(len(times) - 1) // 2] // 10**9 if times else self._machine.time_ns() // 10**9
+    async def _first(self, hour: int) -> int:
+        """The hour to begin with: the first one after what is in the archive, if that is earlier."""
+        before = [name.hour for name in await self._archive.parts() if name.hour < hour]
+        return max(before) + HOUR_S if before else hour
 
     async def _hour(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[Seal]) -> Archived:
         mine = _of_hour(seals, hour)
         for _ in range(TRIES):
+            self._archive.refresh()
+            asked = _Asked()
             try:
-                with Archive(self._machine, self._objects, self._env) as archive:
-                    report = await self._part(archive, hour, buckets, [seal.data for seal in mine])
-                with Archive(self._machine, self._objects, self._env, hour, hour + HOUR_S) as archive:
-                    report.state = await self._judge(archive, hour, seals)
-            except ExistsError:
-                continue  # another porter has written this one: read it, and see what is left
+                report = await self._part(hour, buckets, [seal.data for seal in mine], asked)
+                report.state = await self._judge(hour, seals, asked)
+            except (ExistsError, UnsteadyError):
+                continue  # another porter was faster, or a packet has gone: see what is there now
             return report
-        raise ExistsError(f"other porters keep archiving the hour {hour}: leave it to them")
+        raise ExistsError(f"the hour {hour} keeps changing, other porters may be at it: leave it to them, or try again")
 
-    async def _part(self, archive: Archive, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes]) -> Archived:
+    async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes], asked: _Asked) -> Archived:
         """The hour's next part, if there is anything that no part of it holds."""
-        names = await self._machine.slow(of_hour, self._objects, self._env, hour)
-        held = covered([await archive.footer(name) for name in names])
+        names = await self._names(hour)
+        held = covered([await self._archive.footer(name) for name in names])
         shelf = Shelf(self._cluster, self._memory // 2)
         for bucket in buckets:
-            await shelf.fill(await survey(self._cluster, bucket.bucket), _without(held))
+            found = await survey(self._cluster, bucket.bucket)
+            asked.sure = asked.sure and found.sure
+            asked.conflicts |= found.conflicts
+            await shelf.fill(found, _without(held))
         report = Archived(hour, missing=sum(n.count for numbers in shelf.missing.values() for n in numbers.values()))
         if shelf.headers:
-            job = Hour(self._machine, archive, shelf, Footer(self._env, self._cluster.width, hour, seals=list(seals)))
-            await self._write(job, PartName(self._env, hour, "p", len(names)), report)
+            footer = Footer(self._env, self._cluster.width, hour, seals=list(seals))
+            job = Hour(self._machine, self._archive, shelf, footer, self._memory // 2)
+            await self._write(job, PartName(self._env, hour, "p", len(names)), report, asked)
         return report
 
-    async def _write(self, job: Hour, name: PartName, report: Archived) -> None:
+    async def _write(self, job: Hour, name: PartName, report: Archived, asked: _Asked) -> None:
         with tempfile.TemporaryDirectory(prefix="buck-archive-") as folder:
             written = await job.write(Path(folder, "part"))
             report.quarantined, report.clashes = dict(job.quarantined), job.clashes
+            asked.quarantined = report.quarantined
             if not written.footer.packets:
                 return  # all of them quarantined: there is nothing to put
             faultpoint("porter.archive.before_put")
-            report.stored = await self._machine.slow(written.put, self._objects, name)
+            asked.digests[str(name)] = await self._machine.slow(written.put, self._objects, name)
             faultpoint("porter.archive.after_put")
+            report.stored = written.path.stat().st_size
+        self._archive.refresh()
         report.part, report.packets = name, len(written.footer.packets)
         report.rows, report.raw = written.rows, written.raw
 
-    async def _judge(self, archive: Archive, hour: int, seals: Sequence[Seal]) -> str:
+    async def _names(self, hour: int) -> list[PartName]:
+        return [name for name in await self._archive.parts() if name.hour == hour]
+
+    # ------------------------------------------------------------------------------------------------------- verdicts
+
+    async def _judge(self, hour: int, seals: Sequence[Seal], asked: _Asked) -> str:
         """Write the hour's verdict, if it says something new."""
-        names = [name for name in await archive.parts() if name.hour == hour]
-        evidence = Evidence(seals, _held([await archive.footer(name) for name in names]), due=hour + HOUR_S)
+        names = await self._names(hour)
+        held = _held([await self._archive.footer(name) for name in names])
+        evidence = Evidence(seals, held, asked.conflicts, asked.sure, due=hour + HOUR_S, healed=self._healed)
         verdict = judge(self._env, evidence, hour, hour + HOUR_S)
         before = await self._machine.slow(of_hour, self._objects, self._env, hour, "v")
-        text = _document(verdict, [str(name) for name in names])
-        if not before or await self._machine.slow(self._objects.get, str(before[-1])) != text:
+        last = await self._machine.slow(self._objects.get, str(before[-1])) if before else b"{}"
+        parts = await self._vouched(names, last, asked)
+        text = _document(verdict.document(parts=parts, quarantined=_quarantined(asked)))
+        if last != text:
             await self._put(PartName(self._env, hour, "v", len(before)), text)
         return verdict.state
+
+    async def _vouched(self, names: Sequence[PartName], last: bytes, asked: _Asked) -> list[dict[str, str]]:
+        """The hour's objects by digest. What no verdict names yet, and isn't ours, is proved from itself first."""
+        known = _named(last) | asked.digests
+        for name in names:
+            if str(name) not in known:
+                if wrong := await unproved(self._archive, name):
+                    numbers = ", ".join(str(key.number) for key in wrong[:5])
+                    raise FormatError(
+                        f"{name}: {len(wrong)} of its packets ({numbers}) can't be proved: was it changed?"
+                    )
+                known[str(name)] = await self._machine.slow(digest, self._objects, str(name))
+        return [{"name": str(name), "digest": known[str(name)]} for name in names]
 
     async def _put(self, name: PartName, text: bytes) -> None:
         with tempfile.NamedTemporaryFile(prefix="buck-verdict-") as file:
             file.write(text)
             file.flush()
             await self._machine.slow(self._objects.put, str(name), Path(file.name))
+
+
+def _hour_of(bucket: int) -> int:
+    return bucket - bucket % HOUR_S
 
 
 def _without(held: set[Key]) -> Callable[[Epoch, Ranges], Ranges]:
@@ -186,5 +237,20 @@ def _held(footers: Sequence[Footer]) -> Mapping[tuple[bytes, int], Mapping[int, 
     return held
 
 
-def _document(verdict: Verdict, parts: Sequence[str]) -> bytes:
-    return json.dumps(verdict.document(parts=list(parts)), indent=1, sort_keys=True).encode() + b"\n"
+def _named(verdict: bytes) -> dict[str, str]:
+    """The objects that a verdict names, and their digests; none if it can't be read."""
+    try:
+        return {str(part["name"]): str(part["digest"]) for part in json.loads(verdict).get("parts", ())}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _quarantined(asked: _Asked) -> list[dict[str, object]]:
+    return [
+        {"tailer": key.tailer.hex(), "epoch": f"{key.epoch:x}", "number": key.number, "reason": why}
+        for key, why in sorted(asked.quarantined.items())
+    ]
+
+
+def _document(verdict: Mapping[str, object]) -> bytes:
+    return json.dumps(verdict, indent=1, sort_keys=True).encode() + b"\n"

@@ -8,17 +8,20 @@ both are shown, as the bucks show them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from types import TracebackType
 from typing import NamedTuple
 
-from porter.catalog import Footer, PartName, StreamRow, Stretch, parts
+from porter.catalog import Footer, GroupRow, PartName, StreamRow, Stretch, parts
 from porter.objects import Objects
 from porter.parquet_read import RowGroups
 from porter.source import Block, Piece, Scope, Span, StreamKey
 from protocol.kernel import Rows
+from protocol.limits import POINT_HZ
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from service.machine import Machine
@@ -45,17 +48,33 @@ class _Place(NamedTuple):
     last: int
 
 
+class _Stream:
+    """One stream over all parts."""
+
+    __slots__ = ("covered", "rows")
+
+    def __init__(self) -> None:
+        self.covered = Ranges()
+        self.rows: list[tuple[PartName, StreamRow]] = []
+
+    def add(self, name: PartName, row: StreamRow) -> None:
+        self.rows.append((name, row))
+        for stretch in row.stretches:
+            self.covered.add(stretch.first, stretch.end)
+
+
 class Archive:
     """All parts of one env between two times (seconds; 0: open). `with` gives its open parts back."""
 
     def __init__(self, machine: Machine, objects: Objects, env: str, start: int = 0, end: int = 0) -> None:
         self._machine, self._objects, self._env = machine, objects, env
         self._start, self._end = start, end
-        self._listed: list[PartName] | None = None
+        self._listed: list[PartName] = []
+        self._known = False
         self._open: OrderedDict[PartName, RowGroups] = OrderedDict()
         self._footers: dict[PartName, Footer] = {}
         self._buckets: dict[PartName, dict[Key, tuple[int, bool]]] = {}
-        self._streams: defaultdict[PartName, dict[StreamKey, list[StreamRow]]] = defaultdict(dict)
+        self._streams: defaultdict[StreamKey, _Stream] = defaultdict(_Stream)
         self._blocks: OrderedDict[_Place, Block] = OrderedDict()
         self._places: dict[Span, _Place] = {}
 
@@ -70,9 +89,14 @@ class Archive:
 
     async def parts(self) -> list[PartName]:
         """Its parts, oldest hour first; listed once."""
-        if self._listed is None:
+        if not self._known:
             self._listed = await self._machine.slow(parts, self._objects, self._env, self._start, self._end)
+            self._known = True
         return self._listed
+
+    def refresh(self) -> None:
+        """Others may have written parts: list again. What was read of a part stays true for ever."""
+        self._known = False
 
     async def footer(self, name: PartName) -> Footer:
         """A part's footer (FormatError if the object was changed)."""
@@ -81,8 +105,7 @@ class Archive:
             footer = await self._machine.slow(Footer.decode, groups.footer, str(name))
             self._footers[name] = footer
             for stream in footer.streams:
-                key = StreamKey(stream.tailer, stream.stream)
-                self._streams[name].setdefault(key, []).append(stream)
+                self._streams[StreamKey(stream.tailer, stream.stream)].add(name, stream)
             self._buckets[name] = {packet.key: (packet.bucket, packet.late) for packet in footer.packets}
         return self._footers[name]
 
@@ -108,20 +131,24 @@ class Archive:
             footer = await self.footer(name)
             for stream in footer.streams:
                 if (stream.host, stream.path) == (host, path):
-                    found += [self._span(name, stream, stretch) for stretch in stream.stretches]
+                    found += [self._loadable(name, stream, stretch) for stretch in stream.stretches]
             found += _empty(footer, host, path)
         return found
 
     async def overlapping(self, span: Span) -> list[Span]:
-        """The stretches that share a byte with a span of the same stream, in any hour."""
-        found: list[Span] = []
+        """The stretches that share a byte with a span of the same stream, in any hour. Cheap where there are none."""
         for name in await self.parts():
-            await self.footer(name)
-            for stream in self._streams[name].get(span.source, ()):
-                for stretch in stream.stretches:
-                    if stretch.first < span.end and span.first < stretch.end:
-                        found.append(self._span(name, stream, stretch))
-        return found
+            if name not in self._footers:
+                await self.footer(name)
+        stream = self._streams.get(span.source)
+        if stream is None or span.end <= span.first or not stream.covered & Ranges([(span.first, span.end)]):
+            return []
+        return [
+            self._loadable(name, row, stretch)
+            for name, row in stream.rows
+            for stretch in row.stretches
+            if stretch.first < span.end and span.first < stretch.end
+        ]
 
     async def load(self, span: Span) -> Piece:
         """The rows of a span that this archive gave; an empty stream's span has none."""
@@ -129,6 +156,18 @@ class Archive:
             return Piece(span, _NOTHING, 0, 0)
         block = await self._block(self._places[span])
         return Piece(span, block, 0, block.rows.count)
+
+    async def group(self, name: PartName, number: int) -> list[tuple[Piece, list[tuple[int, int, int, int]]]]:
+        """All stretches of a row group, and of each (epoch, packet, row, last) of the rows that came in one packet."""
+        found = [
+            (stream, stretch)
+            for stream in (await self.footer(name)).streams
+            for stretch in stream.stretches
+            if stretch.group == number
+        ]
+        part, pieces = await self._part(name), await self._pieces(name, number, found)
+        keys = await self._machine.slow(part.keys, number)
+        return [(piece, list(_within(keys, piece.row, piece.last))) for piece in pieces]
 
     @asynccontextmanager
     async def scan(self, scope: Scope) -> AsyncIterator[AsyncIterator[tuple[int, Sequence[Piece]]]]:
@@ -144,16 +183,11 @@ class Archive:
                     for stretch in stream.stretches:
                         groups.setdefault(stretch.group, []).append((stream, stretch))
             for group in sorted(groups):
-                if pieces := await self._pieces(name, group, groups[group], scope):
-                    yield name.hour, pieces
+                if not _outside(footer.groups[group], scope):
+                    yield name.hour, await self._pieces(name, group, groups[group])
 
-    async def _pieces(
-        self, name: PartName, group: int, wanted: list[tuple[StreamRow, Stretch]], scope: Scope
-    ) -> list[Piece]:
+    async def _pieces(self, name: PartName, group: int, wanted: list[tuple[StreamRow, Stretch]]) -> list[Piece]:
         """The wanted stretches of a row group; it is decoded whole, from its first wanted row to its last."""
-        part = await self._part(name)
-        if _outside(part.limits(group, "time"), scope):
-            return []
         wanted.sort(key=lambda one: one[1].row)
         first = wanted[0][1].row
         block = await self._block(_Place(name, group, first, wanted[-1][1].last))
@@ -165,7 +199,7 @@ class Archive:
     def _span(self, name: PartName, stream: StreamRow, stretch: Stretch) -> Span:
         key = Key(stream.tailer, stretch.epoch, stretch.number)
         bucket, late = self._buckets[name].get(key, (name.hour, False))
-        span = Span(
+        return Span(
             host=stream.host,
             path=stream.path,
             stream=stream.stream,
@@ -179,7 +213,12 @@ class Archive:
             end=stretch.end,
             count=stretch.last - stretch.row,
             point=0,
+            copy=name.number,  # two packets in conflict about one key may be in two parts
         )
+
+    def _loadable(self, name: PartName, stream: StreamRow, stretch: Stretch) -> Span:
+        """A span that `load` will know."""
+        span = self._span(name, stream, stretch)
         self._places[span] = _Place(name, stretch.group, stretch.row, stretch.last)
         return span
 
@@ -206,18 +245,23 @@ def _wanted(stream: StreamRow, scope: Scope) -> bool:
     return (not scope.hosts or stream.host in scope.hosts) and (not scope.paths or stream.path in scope.paths)
 
 
-def _outside(limits: tuple[object, object], scope: Scope) -> bool:
+def _within(keys: Sequence[tuple[int, int, int, int]], row: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+    """The runs of rows that lie between two rows, cut there."""
+    for at in range(bisect_right(keys, row, key=itemgetter(2)) - 1, len(keys)):
+        epoch, packet, begin, end = keys[at]
+        if begin >= last:
+            break
+        yield epoch, packet, max(begin, row), min(end, last)
+
+
+def _outside(group: GroupRow, scope: Scope) -> bool:
     """Does a row group's time lie beside what is asked for?"""
-    low, high = limits
-    if not (hasattr(low, "timestamp") and hasattr(high, "timestamp")):
-        return False
-    return bool((scope.end and low.timestamp() >= scope.end) or (scope.start and high.timestamp() < scope.start - 1))
+    return bool(scope.end and group.low >= scope.end * POINT_HZ) or group.high < scope.start * POINT_HZ
 
 
 def _empty(footer: Footer, host: bytes, path: bytes) -> Iterator[Span]:
     """Streams of this path that have no event: `cat` answers with nothing, and with 0."""
-    named = {(s.tailer, s.stream) for s in footer.streams if (s.host, s.path) == (host, path)}
     for packet in footer.packets:
-        for stream, at in packet.empty:
-            if (packet.key.tailer, stream) in named:
-                yield Span(host, path, stream, *packet.key, packet.bucket, packet.late, 0, at, at, 0, 0)
+        for one in packet.empty:
+            if (packet.host, one.path) == (host, path):
+                yield Span(host, path, one.stream, *packet.key, packet.bucket, packet.late, 0, one.at, one.at, 0, 0)

@@ -31,7 +31,7 @@ from protocol.seal import CONTENT_SIZE, Seal
 if TYPE_CHECKING:
     from porter.archived import Archive
 
-__all__ = ["Audit", "Found", "Tell", "audit", "look_at_archive", "look_at_bucks", "sealed_and_gone"]
+__all__ = ["Audit", "Found", "Tell", "audit", "healed", "look_at_archive", "look_at_bucks", "sealed_and_gone"]
 
 SEAL_LAG_S = 120  # a tailer seals a bucket at most a minute after its end; twice that is silence
 
@@ -131,7 +131,7 @@ async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, de
     found.troubles = list(dict.fromkeys(found.troubles))
     found.sure = found.sure and not cluster.silent
     if any(section.lost_after is not None for seal in found.seals for section in seal.sections):
-        found.healed = await _healed(cluster)
+        found.healed = await healed(cluster)
 
 
 async def sealed_and_gone(reader: Reader, tailers: Collection[bytes]) -> list[str]:
@@ -230,7 +230,7 @@ def _wrong(packet: Packet, signed: bytes | None) -> str:
     return ""
 
 
-async def _healed(cluster: Cluster) -> set[bytes]:
+async def healed(cluster: Cluster) -> set[bytes]:
     """Tailers of which only files are known, none with a hole: what a crash lost of these was read again."""
     covered: defaultdict[tuple[bytes, bytes, bytes], Ranges] = defaultdict(Ranges)
     for bucket in await cluster.buckets():

@@ -81,16 +81,25 @@ class StreamRow(NamedTuple):
         return Ranges((stretch.first, stretch.end) for stretch in self.stretches)
 
 
+class EmptyRow(NamedTuple):
+    """A stream of a packet without events: an empty file."""
+
+    stream: bytes
+    path: bytes
+    at: int
+
+
 class PacketRow(NamedTuple):
-    """One packet whose rows are in this part. `streams`: those of its streams that have no row, (id, offset)."""
+    """One packet whose rows are in this part. `empty`: those of its streams that have no row."""
 
     key: Key
+    host: bytes
     bucket: int
     late: bool
     kind: int  # the class, as its code
     events: int
     content: bytes
-    empty: tuple[tuple[bytes, int], ...] = ()
+    empty: tuple[EmptyRow, ...] = ()
 
 
 class DroppedRow(NamedTuple):
@@ -98,9 +107,19 @@ class DroppedRow(NamedTuple):
 
     key: Key
     stream: bytes
+    path: bytes
     first: int
     end: int
     points: tuple[int, ...]
+
+
+class GroupRow(NamedTuple):
+    """One row group: how many rows, between which points (both included), and the digest of what they render to."""
+
+    rows: int
+    low: int
+    high: int
+    digest: bytes
 
 
 @dataclass(slots=True)
@@ -110,6 +129,7 @@ class Footer:
     env: str
     width: int
     hour: int
+    groups: list[GroupRow] = field(default_factory=list)
     packets: list[PacketRow] = field(default_factory=list)
     streams: list[StreamRow] = field(default_factory=list)
     dropped: list[DroppedRow] = field(default_factory=list)
@@ -123,9 +143,10 @@ class Footer:
             "env": self.env,
             "width": self.width,
             "hour": self.hour,
+            "groups": [[group.rows, group.low, group.high, group.digest.hex()] for group in self.groups],
             "packets": [_packet_out(packet) for packet in self.packets],
             "streams": [[*map(_hex, stream[:5]), *stream.stretches] for stream in self.streams],
-            "dropped": [[*_key_out(d.key), d.stream.hex(), d.first, d.end, _steps(d.points)] for d in self.dropped],
+            "dropped": [_dropped_out(dropped) for dropped in self.dropped],
             "seals": [_text(seal) for seal in self.seals],
             "libraries": self.libraries,
         }
@@ -143,6 +164,7 @@ class Footer:
                 str(document["env"]),
                 int(document["width"]),
                 int(document["hour"]),
+                [GroupRow(int(r), int(low), int(high), bytes.fromhex(d)) for r, low, high, d in document["groups"]],
                 [_packet_in(row) for row in document["packets"]],
                 [_stream_in(row) for row in document["streams"]],
                 [_dropped_in(row) for row in document["dropped"]],
@@ -211,10 +233,15 @@ def _key_out(key: Key) -> list[Any]:
     return [key.tailer.hex(), key.epoch, key.number]
 
 
+def _key_in(tailer: str, epoch: int, number: int) -> Key:
+    return Key(bytes.fromhex(tailer), int(epoch), int(number))
+
+
 def _packet_out(packet: PacketRow) -> list[Any]:
-    empty = [[stream.hex(), at] for stream, at in packet.empty]
+    empty = [[one.stream.hex(), one.path.hex(), one.at] for one in packet.empty]
     return [
         *_key_out(packet.key),
+        packet.host.hex(),
         packet.bucket,
         int(packet.late),
         packet.kind,
@@ -225,10 +252,10 @@ def _packet_out(packet: PacketRow) -> list[Any]:
 
 
 def _packet_in(row: Sequence[Any]) -> PacketRow:
-    tailer, epoch, number, bucket, late, kind, events, content, empty = row
-    streams = tuple((bytes.fromhex(stream), int(at)) for stream, at in empty)
-    key = Key(bytes.fromhex(tailer), int(epoch), int(number))
-    return PacketRow(key, int(bucket), bool(late), int(kind), int(events), bytes.fromhex(content), streams)
+    tailer, epoch, number, host, bucket, late, kind, events, content, empty = row
+    without = tuple(EmptyRow(bytes.fromhex(stream), bytes.fromhex(path), int(at)) for stream, path, at in empty)
+    facts = int(bucket), bool(late), int(kind), int(events), bytes.fromhex(content)
+    return PacketRow(_key_in(tailer, epoch, number), bytes.fromhex(host), *facts, without)
 
 
 def _stream_in(row: Sequence[Any]) -> StreamRow:
@@ -237,14 +264,18 @@ def _stream_in(row: Sequence[Any]) -> StreamRow:
     return StreamRow(tailer, stream, host, path, head, stretches)
 
 
+def _dropped_out(row: DroppedRow) -> list[Any]:
+    return [*_key_out(row.key), row.stream.hex(), row.path.hex(), row.first, row.end, _steps(row.points)]
+
+
 def _dropped_in(row: Sequence[Any]) -> DroppedRow:
-    tailer, epoch, number, stream, first, end, steps = row
+    tailer, epoch, number, stream, path, first, end, steps = row
     points, at = [], 0
     for step in steps:
         at += int(step)
         points.append(at)
-    key = Key(bytes.fromhex(tailer), int(epoch), int(number))
-    return DroppedRow(key, bytes.fromhex(stream), int(first), int(end), tuple(points))
+    names = bytes.fromhex(stream), bytes.fromhex(path)
+    return DroppedRow(_key_in(tailer, epoch, number), *names, int(first), int(end), tuple(points))
 
 
 def _steps(points: Sequence[int]) -> list[int]:

@@ -6,32 +6,42 @@
     footer       what rows can't say: every packet, streams without events, what was dropped as a duplicate
 
 A packet that can't be decoded, or whose rows are not what its tailer said of them, is left out and named on the shelf:
-it is not covered, so the next run tries it again.
+it is not covered, so the next run tries it again. One that was good when others were compared with it, or of which rows
+are written already, must stay so: if nobody gives it any more the part is begun again (`UnsteadyError`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from porter.archived import Archive
-from porter.catalog import DroppedRow, Footer, PacketRow
+from porter.catalog import DroppedRow, EmptyRow, Footer, PacketRow
 from porter.merge import merged, tangles
 from porter.parquet import GROUP_LINE_MAX, GROUP_ROWS_MAX, Part, columns
+from porter.parquet_read import block_of_columns
 from porter.part import PartWriter, check_block
 from porter.shelf import Place, QuarantinedError, Shelf
 from porter.source import Block, Dropped, Origin, Piece, Span, StreamKey
 from porter.trie import Limit, Load, leaves
+from protocol.columns import WIDE_NONE
 from protocol.errors import FormatError
-from protocol.packet import Header, Key, StreamRef
+from protocol.packet import Header, Key
 from service.machine import Machine
 
 LIMIT = Limit(GROUP_ROWS_MAX, GROUP_LINE_MAX)
 ALL = (0, 1 << 64)
+GROUP_COST = 6  # bytes of memory for a byte of a row group: packets' rows, their columns, the table, the writer's pages
+
+
+class UnsteadyError(Exception):
+    """A packet that was there a moment ago is not any more: begin again."""
 
 
 class _Group(NamedTuple):
@@ -42,15 +52,26 @@ class _Group(NamedTuple):
     high: int = ALL[1]
 
 
+class _Kept(NamedTuple):
+    """What merging left of a span: rows of its packet, loaded again when written; or a remnant, which is tiny."""
+
+    span: Span
+    row: int
+    last: int
+    remnant: Piece | None
+
+
 class Hour:
     """One hour's packets on a shelf, on their way into one part."""
 
-    def __init__(self, machine: Machine, archive: Archive, shelf: Shelf, footer: Footer) -> None:
+    def __init__(self, machine: Machine, archive: Archive, shelf: Shelf, footer: Footer, memory: int) -> None:
         self._machine, self._archive, self._shelf, self._footer = machine, archive, shelf, footer
-        self._spans: defaultdict[Place, list[Span]] = defaultdict(list)  # alone with their bytes: loaded when written
-        self._pieces: defaultdict[Place, list[Piece]] = defaultdict(list)  # what merging left of others
-        self._columns: tuple[Block, object] | None = None
-        self._checked: set[Place] = set()
+        self._limit = Limit(LIMIT.rows, min(LIMIT.raw, memory // GROUP_COST))
+        self._spans: defaultdict[Place, list[Span]] = defaultdict(list)  # alone with their bytes
+        self._kept: defaultdict[Place, list[_Kept]] = defaultdict(list)
+        self._columns: tuple[Block, pa.RecordBatch] | None = None
+        self._good: set[Place] = set()
+        self._bad: set[Place] = set()
         self.clashes = 0
 
     @property
@@ -59,11 +80,13 @@ class Hour:
         return self._shelf.quarantined
 
     async def write(self, path: Path) -> PartWriter:
-        """The whole part, closed."""
+        """The whole part, closed and verified."""
         await self._merge()
         out = PartWriter(path, self._footer)
         for group in self._groups():
             await self._write_group(out, group)
+        if out.rows != self._expected():
+            raise FormatError(f"{out.rows} rows were written, not {self._expected()}: this is a bug, nothing was put")
         await self._machine.slow(self._close, out)
         return out
 
@@ -86,106 +109,139 @@ class Hour:
             return await (self._archive.load(span) if span.origin in earlier else self._load(span))
 
         async for result in merged(same, load, earlier):
-            self.clashes += len(result.clashes)
-            for piece in (*result.kept, *(clash.piece for clash in result.clashes)):
+            clashes = [clash.piece for clash in result.clashes if clash.piece.span.origin not in earlier]
+            self.clashes += len(clashes)
+            for piece in (*result.kept, *clashes):
                 if piece.span.origin not in earlier and piece.row < piece.last:
-                    self._pieces[_place(piece.span)].append(piece)
+                    self._kept[_place(piece.span)].append(_kept(piece))
             self._footer.dropped += [_dropped(one) for one in result.dropped if one.span.origin not in earlier]
 
     async def _load(self, span: Span) -> Piece | None:
         """A span's rows, held once against what the tailer said of them; None if they can't be had."""
         place = _place(span)
+        if place in self._bad:
+            return None
         try:
             piece = await self._shelf.load(span)
-            if place not in self._checked:
+            if place not in self._good:
                 check_block(self._shelf.headers[place], piece.block)
-                self._checked.add(place)
+                self._good.add(place)
             return piece
-        except QuarantinedError:
-            return None
-        except FormatError as error:
+        except (QuarantinedError, FormatError) as error:
+            if place in self._good:
+                raise UnsteadyError(str(error)) from error
             self._shelf.quarantined[place.key] = str(error)
+            self._bad.add(place)
             return None
 
     # ---------------------------------------------------------------------------------------------------- row groups
 
     def _groups(self) -> Iterator[_Group]:
         """Whole buckets while they fit, else leaves of a bucket's trie; late packets after them, as they were filed."""
-        timely, late = self._loads()
-        yield from _gather([timely[bucket] for bucket in sorted(timely)])
-        yield from _gather([[load] for load in late])
-
-    def _loads(self) -> tuple[dict[int, list[Load]], list[Load]]:
-        """The packets that have rows to write: timely ones by bucket, and late ones."""
         timely: defaultdict[int, list[Load]] = defaultdict(list)
         late: list[Load] = []
-        for place in sorted(set(self._spans) | set(self._pieces)):
+        for place in sorted(set(self._spans) | set(self._kept)):
             header = self._shelf.headers[place]
             load = Load(place, header.point_min, header.point_max, header.count, header.raw)
             (late if header.late else timely[place.bucket]).append(load)
-        return timely, late
+        yield from _gather([timely[bucket] for bucket in sorted(timely)], self._limit)
+        yield from _gather([[load] for load in late], self._limit)
 
     async def _write_group(self, out: PartWriter, group: _Group) -> None:
         parts: list[Part] = []
         for load in group.loads:
             for piece in await self._rows_of(_packet(load)):
                 parts += self._part(piece, group.low, group.high)
-        if parts:
-            await self._machine.slow(out.write, parts)
+        for some in _narrow(parts):
+            await self._machine.slow(out.write, some)
 
     async def _rows_of(self, place: Place) -> list[Piece]:
-        loaded = [await self._load(span) for span in self._spans.get(place, ())]
-        return [*(piece for piece in loaded if piece is not None), *self._pieces.get(place, ())]
+        """What is to be written of a packet."""
+        found = [await self._load(span) for span in self._spans.get(place, ())]
+        for kept in self._kept.get(place, ()):
+            whole = None if kept.remnant else await self._load(kept.span)
+            found.append(kept.remnant or (replace(whole, row=kept.row, last=kept.last) if whole else None))
+        return [piece for piece in found if piece is not None]
 
     def _part(self, piece: Piece, low: int, high: int) -> list[Part]:
         """A piece's rows between two points, with their columns."""
-        rows = np.arange(piece.row, piece.last)
-        if (low, high) != ALL:
-            times = np.frombuffer(piece.block.rows.points, np.uint64)[piece.row : piece.last]
-            rows = rows[(times >= low) & (times < high)]
         if self._columns is None or self._columns[0] is not piece.block:
             self._columns = piece.block, columns(piece.block)
-        return [Part(piece, self._columns[1], rows)] if len(rows) else []
+        batch, rows = self._columns[1], np.arange(piece.row, piece.last)
+        if (low, high) == ALL:
+            return [Part(piece, batch, rows)]
+        times = np.frombuffer(piece.block.rows.points, np.uint64)[piece.row : piece.last]
+        rows = rows[(times >= low) & (times < high)]
+        return [_alone(Part(piece, batch, rows))] if len(rows) else []
+
+    def _expected(self) -> int:
+        """How many rows must be written."""
+        alone = sum(span.count for place, spans in self._spans.items() if place not in self._bad for span in spans)
+        return alone + sum(kept.last - kept.row for pieces in self._kept.values() for kept in pieces)
 
     # -------------------------------------------------------------------------------------------------------- footer
 
     def _close(self, out: PartWriter) -> None:
         empty: list[tuple[StreamKey, bytes, bytes]] = []
         for place, header in self._shelf.headers.items():
-            if place.key in self._shelf.quarantined:
+            if place in self._bad:
                 continue
             out.heads.update((stream.id, stream.head) for stream in header.streams)
-            without = tuple((header.streams[run.stream].id, run.first) for run in header.runs if not run.count)
-            empty += [(StreamKey(header.tailer, s.id), header.host, s.path) for s in _without_rows(header)]
-            self._footer.packets.append(
-                PacketRow(
-                    header.key, header.bucket, header.late, header.kind.code(), header.count, header.content, without
-                )
-            )
+            row = _packet_row(header)
+            empty += [(StreamKey(header.tailer, one.stream), header.host, one.path) for one in row.empty]
+            self._footer.packets.append(row)
         out.close(empty)
 
 
-def _gather(units: Iterable[list[Load]]) -> Iterator[_Group]:
+def _gather(units: Iterable[list[Load]], limit: Limit) -> Iterator[_Group]:
     """Units in order, as many together as a row group takes; a unit that is too large for one is cut by time."""
     group: list[Load] = []
+    rows = raw = 0
     for loads in units:
-        if not _fits(loads):
-            if group:
-                yield _Group(group)
-            for leaf in leaves(loads, LIMIT):
-                yield _Group(list(leaf.loads), leaf.low, leaf.high)
-            group = []
-        elif not _fits([*group, *loads]):
+        more_rows, more_raw = sum(load.rows for load in loads), sum(load.raw for load in loads)
+        if group and (rows + more_rows > limit.rows or raw + more_raw > limit.raw):
             yield _Group(group)
-            group = list(loads)
+            group, rows, raw = [], 0, 0
+        if more_rows > limit.rows or more_raw > limit.raw:
+            for leaf in leaves(loads, limit):
+                yield _Group(list(leaf.loads), leaf.low, leaf.high)
         else:
             group += loads
+            rows, raw = rows + more_rows, raw + more_raw
     if group:
         yield _Group(group)
 
 
-def _fits(loads: Sequence[Load]) -> bool:
-    return sum(load.rows for load in loads) <= LIMIT.rows and sum(load.raw for load in loads) <= LIMIT.raw
+def _narrow(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """All together, but where they have more names or formats than a row group's dictionary holds."""
+    blocks = {id(part.piece.block): part.piece.block for part in parts}.values()
+    if sum(max(len(block.shn), len(block.app), len(block.formats)) for block in blocks) < WIDE_NONE:
+        if parts:
+            yield list(parts)
+        return
+    some: list[Part] = []
+    seen: tuple[set[object], ...] = (set(), set(), set())
+    for part in parts:
+        block = part.piece.block
+        fresh = [known | set(names) for known, names in zip(seen, (block.shn, block.app, block.formats), strict=True)]
+        if some and max(map(len, fresh)) >= WIDE_NONE:
+            yield some
+            some, fresh = [], [set(block.shn), set(block.app), set(block.formats)]
+        some.append(part)
+        seen = tuple(fresh)
+    if some:
+        yield some
+
+
+def _alone(part: Part) -> Part:
+    """The part with a block of its own rows: a leaf may take a little of very many packets, and must not hold them."""
+    batch = part.take()
+    return Part(replace(part.piece, block=block_of_columns(batch)), batch, np.arange(batch.num_rows))
+
+
+def _kept(piece: Piece) -> _Kept:
+    tiny = piece if piece.block.rows.count == 1 else None
+    return _Kept(piece.span, piece.row, piece.last, tiny)
 
 
 def _place(span: Span) -> Place:
@@ -197,11 +253,13 @@ def _packet(load: Load) -> Place:
     return load.what
 
 
-def _without_rows(header: Header) -> Iterator[StreamRef]:
-    for run in header.runs:
-        if not run.count:
-            yield header.streams[run.stream]
+def _packet_row(header: Header) -> PacketRow:
+    streams = [(header.streams[run.stream], run.first) for run in header.runs if not run.count]
+    empty = tuple(EmptyRow(stream.id, stream.path, at) for stream, at in streams)
+    facts = header.late, header.kind.code(), header.count, header.content
+    return PacketRow(header.key, header.host, header.bucket, *facts, empty)
 
 
 def _dropped(dropped: Dropped) -> DroppedRow:
-    return DroppedRow(dropped.span.key, dropped.span.stream, dropped.first, dropped.end, dropped.points)
+    span = dropped.span
+    return DroppedRow(span.key, span.stream, span.path, dropped.first, dropped.end, dropped.points)

@@ -30,7 +30,7 @@ from porter.remnant import remnant
 from porter.source import Clash, Dropped, Origin, Piece, Span, StreamKey
 from protocol.ranges import Ranges
 
-__all__ = ["Load", "Merged", "Seen", "merged", "resolve", "tangles"]
+__all__ = ["Load", "Merged", "Seen", "merged", "resolve", "tangles", "text_of"]
 
 WINDOW = 16  # pieces that are compared at once: two or three packets of each of the readings of a file
 
@@ -138,7 +138,7 @@ def _agree(piece: Piece, under: Sequence[Piece]) -> bool:
     """Are the bytes the same wherever the piece lies over others?"""
     for old in under:
         first, end = max(piece.span.first, old.span.first), min(piece.span.end, old.span.end)
-        if first < end and _text(piece, first, end) != _text(old, first, end):
+        if first < end and text_of(piece, first, end) != text_of(old, first, end):
             return False
     return True
 
@@ -188,7 +188,7 @@ def _offset(piece: Piece, row: int) -> int:
     return piece.block.rows.offsets[row] if row < piece.last else piece.span.end
 
 
-def _text(piece: Piece, first: int, end: int) -> bytes:
+def text_of(piece: Piece, first: int, end: int) -> bytes:
     """The source's bytes between two offsets of a piece."""
     rows = piece.block.rows
     row = bisect_right(rows.offsets, first, piece.row, piece.last) - 1

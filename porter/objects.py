@@ -76,6 +76,12 @@ def check_name(name: str) -> str:
     return name
 
 
+def digest(objects: Objects, name: str) -> str:
+    """SHA-256 of an object, as the store gives it; hex, as verdicts name it."""
+    with objects.open(name) as reader:
+        return hashlib.file_digest(reader, "sha256").hexdigest()
+
+
 class FolderObjects:
     """A folder of files. A put writes a hidden temporary file beside its place and links it: link(2) never replaces."""
 

@@ -100,6 +100,9 @@ def columns(block: Block) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(made.values()), names=list(made))
 
 
+Place = tuple[str, str, bytes, bytes, int, tuple[int, bytes, int, int, int, int]]
+
+
 class Part(NamedTuple):
     """Some rows of a piece, by their index in its block, and the columns of that block."""
 
@@ -108,11 +111,11 @@ class Part(NamedTuple):
     rows: np.ndarray
 
     @property
-    def place(self) -> tuple[str, str, bytes, bytes, int]:
-        """Where it stands in a row group."""
+    def place(self) -> Place:
+        """Where it stands in a row group; of two readings that differ, the one filed first comes first."""
         span = self.piece.span
         offset = self.piece.block.rows.offsets[self.rows[0]]
-        return escape(span.path), escape(span.host), span.stream, span.tailer, offset
+        return escape(span.path), escape(span.host), span.stream, span.tailer, offset, span.rank
 
     def take(self) -> pa.RecordBatch:
         """The rows' columns; without a copy where they are neighbours, which they nearly always are."""
@@ -166,6 +169,7 @@ def writer(path: Path, metadata: dict[bytes, bytes] | None = None) -> pq.Parquet
         dictionary_pagesize_limit=1 << 20,
         max_rows_per_page=1 << 30,
         sorting_columns=order,
+        write_page_checksum=True,  # zstd notices a changed byte only by luck
         store_schema=False,
     )
 
@@ -205,9 +209,7 @@ def _repeat(values: Sequence[object], counts: Sequence[int], kind: pa.Dictionary
     return pa.DictionaryArray.from_arrays(np.repeat(indexes, counts), pa.array(list(places), kind.value_type))
 
 
-def _offsets(
-    offsets: np.ndarray, placed: Sequence[tuple[tuple[str, str, bytes, bytes, int], Part]]
-) -> tuple[pa.Array, list[Placed]]:
+def _offsets(offsets: np.ndarray, placed: Sequence[tuple[Place, Part]]) -> tuple[pa.Array, list[Placed]]:
     """Null where the row before is of the same stream and ends there: a reader needs no row group but this one."""
     sizes = [np.frombuffer(part.piece.block.rows.raw_sizes, np.uint32)[part.rows] for _, part in placed]
     ends = offsets + np.concatenate(sizes).astype(np.int64)

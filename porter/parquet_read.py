@@ -34,9 +34,11 @@ class RowGroups:
         self.name = name
         self._reader = reader
         try:
-            self._file = pq.ParquetFile(reader, read_dictionary=TEXT_NAMES, pre_buffer=False)
+            self._file = pq.ParquetFile(
+                reader, read_dictionary=TEXT_NAMES, pre_buffer=False, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise FormatError(f"{name}: not a Parquet file ({error}); was the object changed?") from error
+            raise FormatError(f"{name}: not a Parquet file ({_said(error)}); was the object changed?") from error
         if self._file.schema_arrow.names != SCHEMA.names:
             raise FormatError(f"{name}: columns {self._file.schema_arrow.names}, not the archive's: written by others?")
 
@@ -54,38 +56,30 @@ class RowGroups:
     def count(self) -> int:
         return int(self._file.metadata.num_row_groups)
 
-    def rows(self, group: int) -> int:
-        return int(self._file.metadata.row_group(group).num_rows)
-
-    def limits(self, group: int, column: str) -> tuple[object, object]:
-        """Smallest and largest value that the statistics name; (None, None) if they don't."""
-        chunk = self._file.metadata.row_group(group).column(SCHEMA.names.index(column))
-        known = chunk.statistics if chunk.is_stats_set else None
-        return (known.min, known.max) if known is not None and known.has_min_max else (None, None)
-
     def block(self, group: int, row: int = 0, last: int | None = None) -> Block:
         """Rows `row` to `last` of a row group, decoded. `row` must begin a stretch."""
         table = self._read(group, CONTENT).slice(row, None if last is None else last - row)
         try:
-            return _decode(table)
+            return block_of_columns(table)
         except (FormatError, pa.ArrowException, ValueError) as error:
-            raise FormatError(f"{self.name}: row group {group}: {error}; was the object changed?") from error
+            raise FormatError(f"{self.name}: row group {group}: {_said(error)}; was the object changed?") from error
 
-    def keys(self, group: int, row: int, last: int) -> list[tuple[int, int, int, int]]:
-        """(epoch, packet, first row, last row) of each run of rows from one packet."""
-        table = self._read(group, ["epoch", "packet"]).slice(row, last - row)
+    def keys(self, group: int) -> list[tuple[int, int, int, int]]:
+        """(epoch, packet, first row, last row) of each run of rows with the same numbers."""
+        table = self._read(group, ["epoch", "packet"])
         epochs, packets = table["epoch"].to_numpy(), table["packet"].to_numpy()
         edges = [0, *(np.flatnonzero((np.diff(epochs) != 0) | (np.diff(packets) != 0)) + 1).tolist(), len(packets)]
-        return [(int(epochs[a]), int(packets[a]), row + a, row + b) for a, b in pairwise(edges) if b > a]
+        return [(int(epochs[a]), int(packets[a]), a, b) for a, b in pairwise(edges) if b > a]
 
     def _read(self, group: int, columns: Sequence[str]) -> pa.Table:
         try:
             return self._file.read_row_group(group, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            raise FormatError(f"{self.name}: row group {group}: {error}; was the object changed?") from error
+            raise FormatError(f"{self.name}: row group {group}: {_said(error)}; was the object changed?") from error
 
 
-def _decode(table: pa.Table) -> Block:
+def block_of_columns(table: pa.Table) -> Block:
+    """The rows that these columns say: of a row group, or of a part before it is placed in one."""
     shn, shn_names = _codes(table["shn"])
     app, app_names = _codes(table["app"])
     shape, texts = _codes(table["format"])
@@ -115,6 +109,11 @@ def _decode(table: pa.Table) -> Block:
     return Block(rows, names[0], names[1], formats)
 
 
+def _said(error: Exception) -> str:
+    """On one line, whatever a library says."""
+    return " ".join(str(error).split())
+
+
 def _filled(column: pa.ChunkedArray, absent: int, kind: type) -> np.ndarray:
     filled = pc.fill_null(column, absent) if column.null_count else column
     return np.ascontiguousarray(filled.to_numpy(zero_copy_only=False), kind)
@@ -124,12 +123,15 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Indexes (65,535 where there is none) and what they point to; only the names that these rows use."""
     array = column.combine_chunks()
     codes = pc.fill_null(array.indices, WIDE_NONE).to_numpy(zero_copy_only=False)
-    used, places = np.unique(codes, return_inverse=True)
-    present = used[used != WIDE_NONE]
-    if len(present) >= WIDE_NONE:
-        raise FormatError(f"{len(present)} names in one column of a row group")
-    places = np.where(codes == WIDE_NONE, WIDE_NONE, places).astype(np.uint16)
-    return places, array.dictionary.take(pa.array(present)).to_pylist()
+    used = np.zeros(max(len(array.dictionary), WIDE_NONE) + 1, bool)
+    used[codes] = True
+    used[WIDE_NONE] = False
+    present = np.flatnonzero(used)
+    if len(array.dictionary) >= WIDE_NONE:
+        raise FormatError(f"{len(array.dictionary)} names in one column of a row group")
+    places = np.full(len(used), WIDE_NONE, np.uint16)
+    places[present] = np.arange(len(present), dtype=np.uint16)
+    return places[codes], array.dictionary.take(pa.array(present)).to_pylist()
 
 
 def _text(column: pa.ChunkedArray) -> tuple[memoryview, np.ndarray]:

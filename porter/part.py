@@ -1,11 +1,14 @@
-"""One part of the archive: written to a local file by row groups, put if absent, read back and held against it.
+"""One part of the archive: written to a local file by row groups, read back and verified, and put if absent.
 
-What is proved before a part counts: each packet's rows gave the `content` that its tailer signed (`check_block`), and
-each row group that was read back renders the very bytes and times that went in. Blocking; run it beside the loop.
+What is proved before a part counts: each packet's rows gave the `content` that its tailer signed (`check_block`), each
+row group of the file renders the very bytes and times that went in, and the store gives back the very file. Who finds
+a part of somebody else that nobody has vouched for can prove it from itself (`proof.py`). Blocking; run it beside the
+loop.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from porter.catalog import FOOTER_KEY, Footer, PartName, StreamRow, Stretch
-from porter.objects import Objects
+from porter.catalog import FOOTER_KEY, Footer, GroupRow, PartName, StreamRow, Stretch
+from porter.objects import Objects, digest
 from porter.parquet import Part, Placed, group, writer
 from porter.parquet_read import RowGroups
 from porter.source import Block, StreamKey
 from protocol.content import ContentHasher, rows_content
 from protocol.errors import FormatError
+from protocol.limits import POINT_MAX
 from protocol.packet import Header
 
 ANY = bytes(16)  # a row group's digest is over one nameless stream
@@ -32,16 +36,19 @@ class PartWriter:
         self.path, self.footer = path, footer
         self.rows = self.raw = 0
         self._writer = writer(path)
-        self._digests: list[bytes] = []
         self._streams: dict[tuple[StreamKey, bytes, bytes], list[Stretch]] = {}
         self.heads: dict[bytes, bytes] = {}  # stream -> hash of its head, as packets' headers say it
 
     def write(self, parts: Sequence[Part]) -> None:
         """One row group."""
+        parts = sorted(parts, key=lambda part: part.place)
         table, placed = group(parts)
-        number = len(self._digests)
+        number = len(self.footer.groups)
         self._writer.write_table(table, row_group_size=table.num_rows)
-        self._digests.append(_digest(_rendered(parts)))
+        times = [np.frombuffer(part.piece.block.rows.points, np.uint64)[part.rows] for part in parts]
+        low, high = min(int(one.min()) for one in times), max(int(one.max()) for one in times)
+        found = _digest(zip(map(_rendered, parts), times, strict=True))
+        self.footer.groups.append(GroupRow(table.num_rows, low, high, found))
         self.rows += table.num_rows
         for one in placed:
             self._note(number, one)
@@ -54,7 +61,7 @@ class PartWriter:
         self.raw += one.end - one.first
 
     def close(self, empty: Iterable[tuple[StreamKey, bytes, bytes]]) -> None:
-        """Write the footer; `empty` are streams without rows (host and path besides): a file that had nothing."""
+        """Write the footer and verify the file; `empty` are streams without rows: a file that had nothing."""
         for key in empty:
             self._streams.setdefault(key, [])
         self.footer.streams = [
@@ -64,40 +71,58 @@ class PartWriter:
         self.footer.libraries = {"pyarrow": pa.__version__, "python": sys.version.split()[0]}
         self._writer.add_key_value_metadata({FOOTER_KEY: self.footer.encode()})
         self._writer.close()
+        self._verify()
 
-    def put(self, objects: Objects, name: PartName) -> int:
-        """Put it under its name (ExistsError if that is taken), read it back, and verify. Its size in bytes."""
+    def put(self, objects: Objects, name: PartName) -> str:
+        """Put it under its name (ExistsError if that is taken), read it back, and give its digest."""
         objects.put(str(name), self.path)
-        self.verify(objects, name)
-        return self.path.stat().st_size
+        with self.path.open("rb") as file:
+            written = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest(objects, str(name)) != written:
+            raise FormatError(f"{name}: reads back other than it was put: don't trust this store")
+        return written
 
-    def verify(self, objects: Objects, name: PartName) -> None:
-        """FormatError if what the store gives back is not what was written."""
-        with objects.open(str(name)) as reader:
-            held = RowGroups(str(name), reader)
-            if held.count != len(self._digests) or held.footer != self.footer.encode():
-                raise FormatError(f"{name}: reads back with another footer than was written: don't trust this store")
-            for number, digest in enumerate(self._digests):
-                rows = held.block(number).rows
-                if _digest([(rows.render(), np.frombuffer(rows.points, np.uint64))]) != digest:
-                    raise FormatError(f"{name}: row group {number} reads back other than written")
+    def _verify(self) -> None:
+        """FormatError if the file is not what was to be written. It has no name in the archive yet."""
+        with self.path.open("rb") as reader:
+            held = RowGroups(str(self.path), reader)
+            if held.footer != self.footer.encode():
+                raise FormatError(f"{self.path}: the part reads back with another footer than was written")
+            check_groups(held, self.footer)
+
+
+def check_groups(held: RowGroups, footer: Footer) -> None:
+    """Is each row group what the footer says? FormatError if not."""
+    if held.count != len(footer.groups):
+        raise FormatError(f"{held.name}: {held.count} row groups, not {len(footer.groups)}; was the object changed?")
+    for number, known in enumerate(footer.groups):
+        rows = held.block(number).rows
+        if _digest([(rows.render(), np.frombuffer(rows.points, np.uint64))]) != known.digest:
+            raise FormatError(f"{held.name}: row group {number} is not what was written; was the object changed?")
 
 
 def check_block(header: Header, block: Block) -> None:
-    """Do a packet's rows give what its tailer said of them? FormatError if not."""
-    if rows_content(header.host, header.streams, header.runs, block.rows) != header.content:
+    """Do a packet's rows give what its tailer said of them, and can they be archived? FormatError if not."""
+    rows = block.rows
+    if rows_content(header.host, header.streams, header.runs, rows) != header.content:
         raise FormatError(f"packet {header.number}: its rows are not what its header says")
+    points = np.frombuffer(rows.points, np.uint64)
+    if rows.count and not header.point_min <= int(points.min()) <= int(points.max()) <= header.point_max:
+        raise FormatError(f"packet {header.number}: it has events of another time than its header says")
+    if max(header.epoch, header.number, header.point_max, *(run.end for run in header.runs)) > POINT_MAX:
+        raise FormatError(f"packet {header.number}: a number in its header is beyond 63 bits")
+    try:
+        b"".join((*block.shn, *block.app)).decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"packet {header.number}: a name in it is not UTF-8") from error
 
 
-def _rendered(parts: Sequence[Part]) -> Iterable[tuple[bytes, np.ndarray]]:
-    """Bytes and times of a row group's parts, in its order."""
-    for part in sorted(parts, key=lambda part: part.place):
-        rows, picked = part.piece.block.rows, part.rows
-        times = np.frombuffer(rows.points, np.uint64)[picked]
-        if picked[-1] - picked[0] == len(picked) - 1:
-            yield rows.render(int(picked[0]), int(picked[-1]) + 1), times
-        else:
-            yield b"".join(rows.render_many(picked.tolist())), times
+def _rendered(part: Part) -> bytes:
+    """The bytes of a part's rows."""
+    rows, picked = part.piece.block.rows, part.rows
+    if picked[-1] - picked[0] == len(picked) - 1:
+        return rows.render(int(picked[0]), int(picked[-1]) + 1)
+    return b"".join(rows.render_many(picked.tolist()))
 
 
 def _digest(rendered: Iterable[tuple[bytes, np.ndarray]]) -> bytes:

@@ -145,6 +145,7 @@ class FakeBuck:
     unsure: bool = False
     conflicts: set[Key] = field(default_factory=set)
     spoil: Callable[[Packet], bytes | None] | None = None  # what Get sends instead; None: nothing
+    arrivals: dict[int, int] = field(default_factory=dict)  # bucket -> second of its last arrival, if it matters
     mute: tuple[type[Message], ...] = ()  # questions that are never answered
     asked: list[Message] = field(default_factory=list)
     given: int = 0
@@ -205,7 +206,8 @@ class FakeBuck:
 
     def _bucket(self, bucket: int) -> tuple[int, int, int, int, bool]:
         packets = self.packets[bucket]
-        return bucket, sum(len(packet.data) for packet in packets), len(packets), 1, self.unsure
+        arrival = self.arrivals.get(bucket, 0) * 10**9 or 1
+        return bucket, sum(len(packet.data) for packet in packets), len(packets), arrival, self.unsure
 
     def _matching(self, bucket: int, host: bytes, path: bytes) -> Iterable[Packet]:
         for packet in self.packets.get(bucket, []):
