@@ -17,7 +17,7 @@ Pure: what is held comes as sets of numbers, from bucks or from an archive's foo
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -154,6 +154,9 @@ class _Window(NamedTuple):
     def holds(self, bucket: int) -> bool:
         return self.start <= bucket < self.end
 
+    def meets(self, start: int, end: int) -> bool:
+        return start < self.end and self.start < end
+
 
 def _concerns(account: Account) -> bool:
     """A tailer that had nothing to do with the range, and is known to have had nothing, needs no line."""
@@ -164,24 +167,36 @@ def _account(tailer: bytes, seals: Sequence[Seal], evidence: Evidence, window: _
     account = Account(tailer, b"")
     held = {epoch: buckets for (one, epoch), buckets in evidence.held.items() if one == tailer}
     stated: defaultdict[int, Ranges] = defaultdict(Ranges)
-    if seals:
-        ordered = _follow_chain(account, seals, window)
-        for seal in ordered:
-            for section in seal.sections:
-                stated[section.epoch] |= section.numbers
-                if window.holds(section.bucket):
-                    _weigh(account, section, held.get(section.epoch, {}), evidence)
-        _note_silence(account, ordered[-1], evidence.due, window)
-    for epoch, buckets in held.items():
-        for bucket, numbers in buckets.items():
-            if window.holds(bucket):
-                account.unstated += (numbers - stated[epoch]).count
-    if not seals and account.unstated:
+    ordered = _follow_chain(account, seals, window) if seals else ()
+    since = 0  # what was lost after the seal before was written after that
+    for seal in ordered:
+        for section in seal.sections:
+            stated[section.epoch] |= section.numbers
+            if window.holds(section.bucket):
+                _weigh(account, section, held.get(section.epoch, {}), evidence)
+            if window.meets(since, max(seal.until, section.bucket + 1)):
+                _note_losses(account, section, since, seal.until, evidence)
+        since = max(since, seal.until)
+    unstated = _unstated(held, stated, window)
+    account.unstated = sum(unstated.values())
+    if ordered:
+        _note_silence(account, ordered[-1], min(unstated, default=None), evidence.due, window)
+    elif account.unstated:
         account.unknown.append(Unknown(window.start, 0, "no seal of this tailer was seen"))
     for key in evidence.conflicts:
         if key.tailer == tailer:
             account.conflicts.append(f"two packets are numbered {key.number} in epoch {key.epoch:x}")
     return account
+
+
+def _unstated(held: Mapping[int, Mapping[int, Ranges]], stated: Mapping[int, Ranges], window: _Window) -> Counter[int]:
+    """Bucket -> packets held that no seal names."""
+    found: Counter[int] = Counter()
+    for epoch, buckets in held.items():
+        for bucket, numbers in buckets.items():
+            if window.holds(bucket):
+                found[bucket] += (numbers - stated.get(epoch, Ranges())).count
+    return +found
 
 
 def _follow_chain(account: Account, seals: Sequence[Seal], window: _Window) -> Sequence[Seal]:
@@ -215,23 +230,32 @@ def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evide
     elif missing:
         reason = f"packets {missing!r} may be on a buck that was not asked, or is not sure"
         account.unknown.append(Unknown(section.bucket, section.bucket + width, reason))
+
+
+def _note_losses(account: Account, section: Section, since: int, until: int, evidence: Evidence) -> None:
+    """What a seal says is lost. It is filed where the tailer noticed; it happened after the seal before that."""
     if section.given_up:
-        reason = "given up by its tailer"
-        account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, True, reason))
+        reason = f"given up by its tailer, which wrote them after {since}"
+        account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, _allowed(section.kind), reason))
     if section.lost_after is not None and account.tailer not in evidence.healed:
         reason = f"what epoch {section.epoch:x} wrote after packet {section.lost_after} was lost in a crash"
-        account.unknown.append(Unknown(section.bucket, section.bucket + width, reason))
+        account.unknown.append(Unknown(since, max(until, section.bucket + 1), reason))
 
 
 def _allowed(kind: Class) -> bool:
     return kind.copies < 2 or not kind.resend
 
 
-def _note_silence(account: Account, last: Seal, due: int, window: _Window) -> None:
-    """A tailer that has not said goodbye, and has stated nothing for longer than it may."""
+def _note_silence(account: Account, last: Seal, after: int | None, due: int, window: _Window) -> None:
+    """A tailer that has not said goodbye, and has stated nothing for longer than it may.
+
+    A goodbye is taken back by packets that no seal states (the first is of the bucket `after`): it has run again.
+    """
     end = min(due, window.end)
     if not last.closing and last.until < end:
         account.unknown.append(Unknown(max(last.until, window.start), 0, "it has been silent since"))
+    elif last.closing and after is not None and after < end:
+        account.unknown.append(Unknown(after, 0, "it went on after its goodbye, and has sealed nothing of that"))
 
 
 def _account_document(account: Account) -> dict[str, object]:

@@ -130,6 +130,37 @@ def test_what_a_crash_took_is_unknown_unless_the_files_were_read_again() -> None
     assert judged([seal], packets, healed=frozenset({tailer.key.node})).state == COMPLETE
 
 
+def test_a_crash_is_held_against_the_time_in_which_it_lost_something_and_not_that_in_which_it_was_noticed() -> None:
+    """The host was away for nine windows: its lost seconds lie after the seal before, not where it came back."""
+    tailer = FakeTailer()
+    first = tailer.read(b"/log", b"a\n")
+    later = tailer.read(b"/log", b"c\n", first=4, bucket=BUCKET + 9 * WIDTH)
+    chain = Chain(tailer)
+    chain.seal(first, until=BUCKET + WIDTH)
+    chain.seal(later, until=BUCKET + 10 * WIDTH, lost_after=0, given_up=Ranges([(7, 8)]))
+    evidence = Evidence(chain.seals, held_of(tailer.packets))
+    assert judge(ENV, evidence, end=BUCKET + WIDTH).state == COMPLETE
+    for start in (BUCKET + WIDTH, BUCKET + 5 * WIDTH, BUCKET + 9 * WIDTH):
+        verdict = judge(ENV, evidence, start=start, end=start + WIDTH)
+        assert verdict.state == INCOMPLETE
+        (account,) = verdict.accounts
+        assert [(gap.numbers, gap.allowed) for gap in account.gaps] == [(Ranges([(7, 8)]), False)]
+        assert [(one.start, one.end) for one in account.unknown] == [(BUCKET + WIDTH, BUCKET + 10 * WIDTH)]
+    assert judge(ENV, evidence, start=BUCKET + 10 * WIDTH).state == COMPLETE
+
+
+def test_a_goodbye_is_taken_back_by_packets_that_no_seal_states() -> None:
+    """It was started again, and its host died before the next seal: what else it wrote, nobody knows."""
+    tailer = FakeTailer()
+    first = tailer.read(b"/log", b"a\n")
+    goodbye = Chain(tailer).seal(first, until=BUCKET + WIDTH, closing=True)
+    more = tailer.read(b"/log", b"b\n", first=2, bucket=BUCKET + 3 * WIDTH)
+    verdict = judged([goodbye], [*first, *more], due=BUCKET + 9 * WIDTH)
+    assert verdict.state == UNKNOWN
+    assert verdict.accounts[0].unknown[0].start == BUCKET + 3 * WIDTH
+    assert judged([goodbye], [*first, *more], due=BUCKET + 3 * WIDTH).state == COMPLETE  # it may still seal them
+
+
 def test_events_dropped_at_the_source_make_it_incomplete() -> None:
     _, packets, chain = five()
     assert judged([chain.seal(packets, dropped=3)], packets).state == INCOMPLETE
