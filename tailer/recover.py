@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import trio
 
 from protocol.errors import FormatError, ProtocolError
+from protocol.limits import EARLY_S, LATE_S
 from protocol.link import Asker
 from protocol.messages import Get, List, Listing, PacketIs
 from protocol.packet import Packet, read
@@ -32,8 +33,6 @@ from tailer.members import Members
 from tailer.replay import FIRST_NUMBER
 
 PATIENCE_S = 60.0
-LOOK_BACK = 288  # buckets searched for packets that the journal lost, newest first: a day of them
-LOOK_AHEAD = 3  # early lines may be ten minutes ahead
 NS = 1_000_000_000
 
 log = get_log("tailer.recover")
@@ -144,11 +143,11 @@ async def _fetch(journal: Journal, members: Members, account: Account) -> int:
     wanted = {epoch: _missing(journal, account, epoch) & account.epoch(epoch) for epoch in epochs}
     wanted = {epoch: numbers for epoch, numbers in wanted.items() if numbers}
     fetched = 0
-    newest = (members.machine.time_ns() + members.offset_ns) // NS // journal.width + LOOK_AHEAD
-    for index in range(newest, newest - LOOK_BACK, -1):
+    now_s, width = (members.machine.time_ns() + members.offset_ns) // NS, journal.width
+    for index in range((now_s + 2 * EARLY_S) // width, (now_s - LATE_S) // width - 1, -1):
         for node in sorted(account.held):
             if any(wanted.values()) and index >= 0:
-                fetched += await _fetch_bucket(journal, members, account, node, index * journal.width, wanted)
+                fetched += await _fetch_bucket(journal, members, account, node, index * width, wanted)
     return fetched
 
 

@@ -190,9 +190,9 @@ class Replay:
         holes = {}
         for epoch, end in ends.items():
             have = known.get(epoch, Ranges())
-            done = self.notes[epoch].done if epoch in self.notes else Ranges()
+            notes = self.notes.get(epoch, EpochNotes())
             first = FIRST_NUMBER if self.base is not None else have.first
-            holes[epoch] = (have | done).holes(first, end)
+            holes[epoch] = (have | notes.done & notes.sealed).holes(first, end)  # done by itself is nobody's knowledge
         return {epoch: missing for epoch, missing in holes.items() if missing}
 
 

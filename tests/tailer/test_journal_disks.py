@@ -11,6 +11,7 @@ from tests.simulation.machine import Host, World
 from tests.tailer.journals import (
     EPOCH,
     FOLDER,
+    STREAM,
     draft,
     fill,
     last_segment,
@@ -213,5 +214,23 @@ def test_a_packet_that_can_not_be_read_back_is_given_up_only_if_no_buck_has_it()
         assert journal.chain.given_up == {EPOCH: Ranges([(0, 1)])}
         assert numbers(journal) == [1]
         assert seal_all(journal).sections[-1].given_up == Ranges([(0, 1)])
+
+    run(scenario)
+
+
+def test_what_was_given_up_and_not_yet_stated_is_a_hole_again_after_a_restart() -> None:
+    """Otherwise no seal would ever say so: the number would be missing, and nobody would miss it."""
+
+    async def scenario(world: World) -> None:
+        host = world.host("a")
+        journal = await open_journal(host.process())
+        entry, _ = fill(journal, 2)
+        last_segment(host).data[entry.offset + 60] ^= 1
+        assert journal.load(entry) is None
+        await journal.close()
+        journal = await open_journal(host.process(), 2 << 32)
+        assert journal.recovered.holes == {EPOCH: Ranges([(0, 1)])}
+        assert journal.recovered.unsure
+        assert journal.coverage == {STREAM: Ranges([(10, 20)])}  # so it is read again
 
     run(scenario)
