@@ -23,7 +23,7 @@ from protocol import limits
 from protocol.errors import PacketError
 from protocol.formats import Format
 from protocol.identity import DIGEST_SIZE, HEAD_HASH_SIZE, NODE_SIZE, STREAM_SIZE
-from protocol.packed import Buffer, PackedError, pack, unpack_array
+from protocol.packed import Buffer, PackedError, pack, unpack_array, unpack_first
 
 ENVELOPE_SIZE: Final = 16
 ARRAY_SIZE: Final = 21
@@ -143,7 +143,7 @@ class Header:
     def decode(cls, data: Buffer) -> Header:
         """Read a header, checking all of it; PacketError if anything is wrong."""
         try:
-            row = unpack_array(data)
+            row = _unpack(data)
             if len(row) < ENVELOPE_SIZE:
                 raise PacketError(f"a header of {len(row)} members")
             header = _from_row(row)
@@ -151,6 +151,17 @@ class Header:
             raise PacketError(f"no header: {error}") from error
         _check(header)
         return header
+
+
+def _unpack(data: Buffer) -> tuple[Any, ...]:
+    """The header's members; of a later version the envelope alone, if what follows it is nothing that we know."""
+    try:
+        return unpack_array(data)
+    except PackedError:
+        row = unpack_first(data, ENVELOPE_SIZE)
+        if row[0] == limits.PACKET_VERSION:
+            raise
+        return row
 
 
 def _from_row(row: tuple[Any, ...]) -> Header:

@@ -40,6 +40,22 @@ def unpack_array(data: Buffer, array_max: int = ENTRIES_MAX) -> tuple[object, ..
     return value
 
 
+def unpack_first(data: Buffer, count: int) -> tuple[object, ...]:
+    """The first `count` members of an array, whatever the others are, even what `unpack_array` refuses."""
+    unpacker = msgpack.Unpacker(
+        use_list=False, max_buffer_size=len(data), max_array_len=ENTRIES_MAX, max_map_len=0, max_ext_len=0
+    )
+    try:
+        unpacker.feed(data)
+        if unpacker.read_array_header() < count:
+            raise PackedError(f"not an array of {count} or more")
+        return tuple([unpacker.unpack() for _ in range(count)])
+    except PackedError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise PackedError(f"not well-formed: {error or type(error).__name__}") from error
+
+
 def unpack_head(data: Buffer, count: int) -> tuple[tuple[object, ...], int]:
     """The first `count` members of an array that has one more, and where the last one begins.
 

@@ -3,6 +3,7 @@
 import struct
 from dataclasses import replace
 
+import msgpack
 import pytest
 from blake3 import blake3
 from hypothesis import given
@@ -117,6 +118,17 @@ def test_a_body_of_a_later_version_is_stored_and_left_to_those_who_know_it() -> 
         unpack(found)
     with pytest.raises(PacketError):
         build(found.header, b"")
+
+
+@pytest.mark.parametrize("more", [{"k": 1}, msgpack.ExtType(5, b"x"), msgpack.Timestamp(1, 2), 1.5, [[]] * 3])
+def test_behind_the_envelope_a_later_version_may_have_what_we_never_write(more: object) -> None:
+    row = [*unpack_array(HEADER.encode())]
+    found = read(sealed(msgpack.packb([7, *row[1:16], more]), b"not even zstd"))
+    assert found.header == replace(HEADER, version=7, sizes=(0,) * 8, formats=(), shn=(), app=())
+    with pytest.raises(PacketError):
+        read(sealed(msgpack.packb([1, *row[1:16], more]), b"x"))
+    with pytest.raises(PacketError):
+        read(sealed(msgpack.packb([7, *row[1:15], more, more]), b"x"))
 
 
 @pytest.mark.parametrize(
