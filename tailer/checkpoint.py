@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from protocol.errors import FormatError
+from protocol.errors import FormatError, VersionError
 from protocol.ranges import Ranges
 
 CHECKPOINT_VERSION = 1
@@ -132,7 +132,7 @@ class State:
     @classmethod
     def _from_plain(cls, value: Mapping[str, Any]) -> "State":
         if value["v"] != CHECKPOINT_VERSION:
-            raise FormatError(f"a checkpoint of version {value['v']}; this program knows {CHECKPOINT_VERSION}")
+            raise VersionError(f"a checkpoint of version {value['v']}; this program knows {CHECKPOINT_VERSION}")
         return cls(
             segment=int(value["segment"]),
             env=str(value["env"]),

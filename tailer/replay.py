@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from protocol.errors import FormatError, SealError
+from protocol.errors import FormatError, SealError, VersionError
 from protocol.packet import Header
 from protocol.ranges import Ranges
 from protocol.seal import Seal
@@ -120,6 +120,8 @@ class Replay:
             if not isinstance(value, dict) or value.get("segment") != segment:
                 raise FormatError("a record of another segment")
             self._take_value(value)
+        except VersionError as error:  # before anything of it is cut or written
+            raise ConfigError(f"the journal was written by a later program: {error}; start that one") from error
         except FormatError:
             self.recovery.foreign += 1
 

@@ -5,6 +5,8 @@ import random
 import pytest
 
 from protocol.ranges import Ranges
+from protocol.record import encode_record
+from service.config import ConfigError
 from tailer.journal import Journal
 from tailer.segment import segment_name
 from tests.simulation.machine import Host, World
@@ -242,5 +244,20 @@ def test_D10_a_control_record_of_another_segment_is_not_taken() -> None:
         assert journal.recovered.foreign > 0
         assert journal.recovered.epoch == 2 << 32  # not what the older checkpoint says
         assert sorted(journal.ledger.entries) == [(EPOCH, 0), (2 << 32, 0)]
+
+    run(scenario)
+
+
+def test_a_journal_of_a_later_version_is_refused_and_left_as_it_is() -> None:
+    async def scenario(world: World) -> None:
+        host = world.host("a")
+        await written(host, 2)
+        inode = last_segment(host)
+        later = encode_record({"k": "checkpoint", "v": 2, "segment": 1})
+        keep(inode, later + b"a packet as it will be")
+        with pytest.raises(ConfigError, match="version 2; this program knows 1"):
+            await open_journal(host.process(), 2 << 32)
+        assert list(segment_files(host)) == ["0000000001.segment"]
+        assert bytes(inode.data) == later + b"a packet as it will be"
 
     run(scenario)
