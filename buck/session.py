@@ -24,6 +24,7 @@ from buck.store import Store, Stored
 from protocol import messages as m
 from protocol import packet as packets
 from protocol.errors import FormatError, VersionError
+from protocol.limits import RANGES_MAX
 from protocol.link import Link
 from protocol.messages import SYNCED
 from protocol.packet import Packet
@@ -131,7 +132,8 @@ class Session:
 
     async def have(self, message: m.Have) -> None:
         held = await self.home.store.receipt(message.tailer, message.epoch, message.bucket, message.sync)
-        await self.link.send(m.Receipt(message.ask, reading.clip(held.held), reading.clip(held.synced), held.unsure))
+        unsure = held.unsure or len(held.held) > RANGES_MAX  # what is clipped is no less here
+        await self.link.send(m.Receipt(message.ask, reading.clip(held.held), reading.clip(held.synced), unsure))
 
     async def covered(self, message: m.Covered) -> None:
         found = await reading.covered(self.home.store, message.tailer, message.streams, message.heads)

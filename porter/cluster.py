@@ -20,7 +20,7 @@ import trio
 
 from porter.member import Answer, Member, Parts, said
 from porter.settings import PorterSettings
-from protocol.errors import FormatError, ProtocolError, Refused
+from protocol.errors import FormatError, ProtocolError, Refused, VersionError
 from protocol.identity import NodeKey
 from protocol.limits import PACKET_VERSION
 from protocol.link import open_asker
@@ -67,7 +67,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Sealed:
-    """All seals that can be had, each once; `forged` names who showed one that doesn't hold."""
+    """All seals that can be had, each once; `forged` names who showed one that doesn't hold, or can't be read."""
 
     seals: tuple[Seal, ...]
     forged: tuple[str, ...]
@@ -257,6 +257,9 @@ def _read_seals(texts: Iterable[tuple[bytes, Member]], env: str) -> Sealed:
     for text, member in texts:
         try:
             seal = Seal.read(text)
+        except VersionError as error:
+            forged[f"{member}: {error}: update this porter"] += 1
+            continue
         except FormatError as error:
             forged[f"{member}: a seal that doesn't hold: {error}"] += 1
             continue
