@@ -49,8 +49,8 @@ from tailer.settings import Kinds, TailerSettings
 CROWDED_POLL_S = 0.2
 # Counters are said in the log so often, where they changed.
 REPORT_EVERY_S, ONCE_REPORT_EVERY_S = 300.0, 5.0
-# Checkpoints between segments: at most so often, and at most some 60 KiB/s of them.
-SAVE_EVERY_S, SAVE_STREAM_S = 2.0, 0.05
+# Checkpoints between segments: a stream in one is some 2.5 KiB, so they are 250 KiB/s at most.
+SAVE_EVERY_S, SAVE_STREAM_S = 2.0, 0.01
 # All bucks are asked for at most so long what they hold.
 RECOVER_S = 60.0
 # A stop waits for so long until what was read is in the journal.
@@ -110,12 +110,14 @@ class Agent:
         self._inputs: Inputs | None = None
         self._drafts: deque[Draft] = deque()  # closed, and not in the journal yet
         self._shipping = trio.Lock()
+        self._syncing = trio.CancelScope()
+        self._saved_at, self._saved_changes = float("-inf"), 0
 
     async def run(self, stop: trio.Event) -> int:
         """The exit code."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.members.run)
-            nursery.start_soon(self.journal.run)
+            nursery.start_soon(self._sync)
             code = await self._run(stop, nursery)
             nursery.cancel_scope.cancel()
         return code
@@ -128,7 +130,7 @@ class Agent:
             return NOT_DONE
         nursery.start_soon(self.sender.run)
         nursery.start_soon(self.mender.run)
-        nursery.start_soon(self._save, self._inputs)
+        nursery.start_soon(self._save_again_and_again)
         nursery.start_soon(self._report, self._inputs)
         try:
             return await (self._once(self._inputs, stop) if once else self._follow(self._inputs, stop))
@@ -192,6 +194,7 @@ class Agent:
                 await self.sender.placed.wait()
 
     async def _append(self, draft: Draft) -> Packet:
+        self._save_streams()
         while True:
             try:
                 return self.journal.append(draft)
@@ -221,7 +224,7 @@ class Agent:
         if not await unless(stop, work):
             await self._leave(inputs)
             return NOT_DONE
-        await self.journal.close()
+        await self._close()
         unread = inputs.known.waiting()
         if unread:
             log.error("files could not be read", count=len(unread), first=unread[0].where)
@@ -239,22 +242,39 @@ class Agent:
                 before, moved_at = now, self.machine.now()
         reading.cancel()
 
-    async def _save(self, inputs: "Inputs") -> None:
-        """A checkpoint soon after a stream began or ended: after SIGKILL a file renamed meanwhile is found by it."""
-        before = inputs.known.naming.changes
+    async def _sync(self) -> None:
+        with self._syncing:
+            await self.journal.run()
+
+    async def _close(self) -> None:
+        self._syncing.cancel()  # nothing syncs a journal that is closed
+        await trio.lowlevel.checkpoint()
+        await self.journal.close()
+
+    def _save_streams(self) -> None:
+        """Before the first packet of a stream a checkpoint knows it, so that after SIGKILL a file renamed or copied
+        meanwhile is told by it. Where streams are many and change all the time, some seconds later."""
+        if self._inputs is None or self._inputs.known.naming.changes == self._saved_changes:
+            return
+        known, now = self._inputs.known, self.machine.now()
+        if now < self._saved_at + known.count * SAVE_STREAM_S:
+            return
+        self._saved_at, self._saved_changes = now, known.naming.changes
+        with contextlib.suppress(JournalError):  # no room: the next one says it all
+            self.journal.save()
+
+    async def _save_again_and_again(self) -> None:
+        """A file that ended, or has no line yet, brings no packet."""
         while True:
-            await trio.sleep(max(SAVE_EVERY_S, len(inputs.known.states()) * SAVE_STREAM_S))
-            if inputs.known.naming.changes != before:
-                before = inputs.known.naming.changes
-                with contextlib.suppress(JournalError):  # full: the next one says it all
-                    self.journal.save()
+            await trio.sleep(SAVE_EVERY_S)
+            self._save_streams()
 
     async def _leave(self, inputs: "Inputs") -> None:
         """A stop in order. What can't be journaled now is read again by the next start."""
         with trio.move_on_after(STOP_FLUSH_S):
             await inputs.reader.stop()
         outcome = await self.mender.finish(None)
-        await self.journal.close()
+        await self._close()
         log.info("a tailer stops", why=outcome.text, **inputs.known.counts)
 
     async def _report(self, inputs: "Inputs") -> None:

@@ -40,6 +40,11 @@ class Known:
         live = [state for follow in self.follows.values() if (state := follow.state(closed=False))]
         return (*self.naming.states(), *live)
 
+    @property
+    def count(self) -> int:
+        """How many streams `states` tells of."""
+        return len(self.follows) + self.naming.count
+
     def waiting(self) -> list[Follow]:
         """Files that could not be read just now."""
         return [follow for follow in self.follows.values() if follow.retry_at]

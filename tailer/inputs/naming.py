@@ -42,6 +42,9 @@ class Lost:
     def __iter__(self) -> Iterator[StreamState]:
         return iter(self._states)
 
+    def __len__(self) -> int:
+        return len(self._states)
+
     def add(self, state: StreamState) -> list[StreamState]:
         """Remember one; those that are forgotten for it."""
         self._states.append(state)
@@ -98,6 +101,10 @@ class Naming:
     def states(self) -> tuple[StreamState, ...]:
         """The streams that no file is followed for, for a checkpoint."""
         return (*self._lost, *self.awaited.values())
+
+    @property
+    def count(self) -> int:
+        return len(self.awaited) + len(self._lost)
 
     def name(self, follow: Follow, now: float, final: bool) -> bool:
         """Decide which stream a file is. False: not yet, or never (`ignored`). `final`: what there is is its head."""
