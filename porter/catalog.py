@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from porter.objects import Objects
@@ -103,13 +104,17 @@ class PacketRow(NamedTuple):
 
 
 class DroppedRow(NamedTuple):
-    """A piece of a packet that has no rows here, because the same bytes stand in other rows."""
+    """A piece of a packet that has no rows here, because the same bytes stand in other rows.
+
+    `crc`: of the bytes; it says which rows, where a stream has two versions at these offsets.
+    """
 
     key: Key
     stream: bytes
     path: bytes
     first: int
     end: int
+    crc: int
     points: tuple[int, ...]
 
 
@@ -265,21 +270,21 @@ def _stream_in(row: Sequence[Any]) -> StreamRow:
 
 
 def _dropped_out(row: DroppedRow) -> list[Any]:
-    return [*_key_out(row.key), row.stream.hex(), row.path.hex(), row.first, row.end, _steps(row.points)]
+    return [*_key_out(row.key), row.stream.hex(), row.path.hex(), row.first, row.end, row.crc, _steps(row.points)]
 
 
 def _dropped_in(row: Sequence[Any]) -> DroppedRow:
-    tailer, epoch, number, stream, path, first, end, steps = row
+    tailer, epoch, number, stream, path, first, end, crc, steps = row
     points, at = [], 0
     for step in steps:
         at += int(step)
         points.append(at)
     names = bytes.fromhex(stream), bytes.fromhex(path)
-    return DroppedRow(_key_in(tailer, epoch, number), *names, int(first), int(end), tuple(points))
+    return DroppedRow(_key_in(tailer, epoch, number), *names, int(first), int(end), int(crc), tuple(points))
 
 
 def _steps(points: Sequence[int]) -> list[int]:
-    return [point - before for point, before in zip(points, (0, *points[:-1]), strict=True)]
+    return [point - before for before, point in pairwise((0, *points))]
 
 
 def _unpack(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ are written already, must stay so: if nobody gives it any more the part is begun
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ import pyarrow as pa
 
 from porter.archived import Archive
 from porter.catalog import DroppedRow, EmptyRow, Footer, PacketRow
-from porter.merge import merged, tangles
+from porter.merge import merged, tangles, text_of
 from porter.parquet import GROUP_LINE_MAX, GROUP_ROWS_MAX, Part, columns
 from porter.parquet_read import block_of_columns
 from porter.part import PartWriter, check_block
@@ -114,7 +115,18 @@ class Hour:
             for piece in (*result.kept, *clashes):
                 if piece.span.origin not in earlier and piece.row < piece.last:
                     self._kept[_place(piece.span)].append(_kept(piece))
-            self._footer.dropped += [_dropped(one) for one in result.dropped if one.span.origin not in earlier]
+            for dropped in result.dropped:
+                if dropped.span.origin not in earlier:
+                    self._footer.dropped.append(await self._dropped(dropped))
+
+    async def _dropped(self, dropped: Dropped) -> DroppedRow:
+        span, first, end = dropped.span, dropped.first, dropped.end
+        run = self._shelf.headers[_place(span)].runs[span.index]
+        piece = await self._load(span._replace(count=run.count))
+        if piece is None:
+            raise UnsteadyError(f"packet {span.number} was there a moment ago")
+        crc = zlib.crc32(text_of(piece, first, end))
+        return DroppedRow(span.key, span.stream, span.path, first, end, crc, dropped.points)
 
     async def _load(self, span: Span) -> Piece | None:
         """A span's rows, held once against what the tailer said of them; None if they can't be had."""
@@ -236,7 +248,8 @@ def _narrow(parts: Sequence[Part]) -> Iterator[list[Part]]:
 def _alone(part: Part) -> Part:
     """The part with a block of its own rows: a leaf may take a little of very many packets, and must not hold them."""
     batch = part.take()
-    return Part(replace(part.piece, block=block_of_columns(batch)), batch, np.arange(batch.num_rows))
+    block = block_of_columns(pa.Table.from_batches([batch]))
+    return Part(replace(part.piece, block=block), batch, np.arange(batch.num_rows))
 
 
 def _kept(piece: Piece) -> _Kept:
@@ -258,8 +271,3 @@ def _packet_row(header: Header) -> PacketRow:
     empty = tuple(EmptyRow(stream.id, stream.path, at) for stream, at in streams)
     facts = header.late, header.kind.code(), header.count, header.content
     return PacketRow(header.key, header.host, header.bucket, *facts, empty)
-
-
-def _dropped(dropped: Dropped) -> DroppedRow:
-    span = dropped.span
-    return DroppedRow(span.key, span.stream, span.path, dropped.first, dropped.end, dropped.points)

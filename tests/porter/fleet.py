@@ -20,7 +20,7 @@ from porter.cluster import Cluster, open_cluster
 from porter.settings import PorterSettings
 from protocol.connection import Connection
 from protocol.errors import ProtocolError
-from protocol.identity import NodeKey, connection_stream, file_stream, head_hash
+from protocol.identity import DIGEST_SIZE, NodeKey, connection_stream, file_stream, head_hash
 from protocol.kernel import Stream
 from protocol.limits import PACKET_VERSION, POINT_HZ
 from protocol.link import Link
@@ -121,6 +121,11 @@ class FakeTailer:
         packet = read(build(replace(header, **changes), draft.body))
         self.packets.append(packet)
         return packet
+
+    def number_it_again(self, packet: Packet, **changes: object) -> Packet:
+        """A packet with other words in its header, and a digest that fits: what a liar sends."""
+        end = len(packet.data) - DIGEST_SIZE
+        return read(build(replace(packet.header, **changes), bytes(packet.data[end - len(packet.body) : end])))
 
 
 DRAFT = (
