@@ -5,12 +5,13 @@ days, and the numbers of three to nine digits in it (process ids, ports, sizes, 
 digits, the same number always the same other one, so that what repeated inside a file still does. First digits stay (no
 leading zeros appear), and so do times of day but for their fractions, zones, numbers beside `-`, `/`, `:` and `+`, and
 those of ten and more digits (seconds since 1970). Repeats of one file are appended to one file: a long log, going
-forward in time.
+forward in time, and last written long ago, so that dates without a year are no newer than the others.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
 import random
 import re
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 SHARED = (Path(__file__).parents[1] / "../shared/data/logs").resolve()
 BIG = 1_000_000  # bytes; a smaller file says little by itself
 STEP_DAYS = 17
+WRITTEN_S = 1_700_000_000
+VERSION = 2  # of what is made of the same files: another one is made anew
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 MONTH = "|".join(MONTHS).encode()
 DATES = [
@@ -49,12 +52,14 @@ def make(folder: Path, size: int, root: Path | None = None) -> list[Path]:
     root = root or SHARED
     stamp = folder / ".size"
     sources = files(root)
-    if not (stamp.exists() and int(stamp.read_text()) == size):
+    if not (stamp.exists() and stamp.read_text() == f"{size} {VERSION}"):
         total, repeat = 0, 0
         while total < size:
             total += sum(_append(folder / path.relative_to(root), path, repeat) for path in sources)
             repeat += 1
-        stamp.write_text(str(size))
+        for path in sources:
+            os.utime(folder / path.relative_to(root), (WRITTEN_S, WRITTEN_S))
+        stamp.write_text(f"{size} {VERSION}")
     return [folder / path.relative_to(root) for path in sources]
 
 

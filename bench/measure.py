@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+LOOK_S = 0.02
 
 
 class FailedError(Exception):
@@ -51,13 +52,26 @@ def run(command: Sequence[str | Path], *, stdout: Path | None = None, codes: Col
 
 
 def ended(process: subprocess.Popen[bytes], begin: float, codes: Collection[int] = (0,)) -> Spent:
-    """Wait for a process that was started at `begin`; what it used."""
-    _, status, usage = os.wait4(process.pid, 0)
+    """Wait for a process that was started at `begin`; what it used.
+
+    Its peak memory is looked at while it runs: the one that `wait4` tells counts what our own process had at its birth.
+    """
+    rss = pid = 0
+    while not pid:
+        rss = max(rss, _peak(process.pid))
+        time.sleep(LOOK_S)
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in codes:
         words = process.args if isinstance(process.args, list) else [process.args]
         raise FailedError(f"exit {process.returncode}: {' '.join(map(str, words[:8]))} ... ({len(words)} words)")
-    return Spent(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Spent(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, rss)
+
+
+def _peak(pid: int) -> int:
+    """The most memory that a process ever had; 0 if it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def here(work: Callable[[], object]) -> Spent:
