@@ -65,6 +65,8 @@ class Process:
         reader.join(timeout_s)
         if not lines or not lines[0]:
             self.kill()
+            reader.join()
+            self.popen.stdout.close()
             raise ClusterError(f"{self.name} did not start:\n{self.log_end()}")
         return lines[0].strip()
 

@@ -7,6 +7,7 @@ files of all rounds, so that a later round can't take what an earlier one had.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -86,7 +87,7 @@ class Arena:
         assert {path: text for path, text in wrong.items() if text} == {}
 
     def arrives(self, writer: Writer) -> None:
-        """A follower has it in the bucks soon. A reader says what is wrong while it is not there yet; not afterwards."""
+        """A follower has it in the bucks soon."""
         deadline = time.monotonic() + PATIENCE_S
         while self.back([writer])[str(writer.path)].data != writer.data and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -125,10 +126,11 @@ class Arena:
             return None
 
     def tear(self, i: int) -> None:
-        """What a power cut leaves: half a packet behind the last whole one of each open part."""
+        """What a power cut leaves behind the last whole packet of each open part: the beginning of one, and noise."""
+        noise = random.Random(SEED).randbytes(5000)
         for part in self.open_parts(i):
             data = part.read_bytes()
-            part.write_bytes(data + data[: len(data) // 2])
+            part.write_bytes(data + data[:100] + noise)
 
     def open_parts(self, i: int) -> list[Path]:
         return [path for disk in self.cluster.disk_folders(i) for path in disk.rglob("*.open")]

@@ -1,8 +1,8 @@
 """SIGKILL at any moment, then a restart: nothing that was read is lost, nothing is there twice.
 
 Each case is a round on one cluster with windows of ten seconds, so that sealing, closing and mending happen all the
-time: a new file, a process killed while that file is on its way, a restart, and the file must come back. The moments are
-drawn from SEED (SCENARIO_SEED sets another one). The last tests ask for everything that all rounds have written.
+time: a new file, a process killed while that file is on its way, a restart, and the file must come back. The moments
+are drawn from SEED (SCENARIO_SEED sets another one). The last tests ask for everything that all rounds have written.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 
 SAME = b"one and the same line, again and again"
 LONG = 150_000
+STEPS = 3
 NASTY = [
     b"\x00\x00",
     b"\xff\xfe\x80",
@@ -34,7 +35,7 @@ class Writer:
     number: int
     path: Path
     seed: int = 0
-    spread_s: float = 0.0  # times of the lines begin so long ago, and reach until now
+    spread_s: float = 0.0  # times of the lines begin so long ago, and come in a few steps until now
     lines: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -78,7 +79,9 @@ class Writer:
         if draw.random() < 0.001 or n == count // 2:
             text += bytes(draw.choices(b"abcdefghij ", k=100)) * (LONG // 100)
         if draw.random() < 0.4:
-            ago = self.spread_s * (1 - n / count) + draw.choice([0, 0, 0, 0.5])  # some a little out of order
+            ago = self.spread_s * (1 - STEPS * n // count / STEPS) + draw.choice(
+                [0, 0, 0, 0.5]
+            )  # some a little out of order
             at = self._now - timedelta(seconds=ago)
             text = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode() + text
         return text + end
