@@ -60,7 +60,7 @@ def _show(cluster: Cluster, logs: Sequence[str], console: Console) -> int:
     patterns = [*logs, str(ROOT / OWN)]
     tailer = cluster.tailer("--from", "head", *patterns)
     for line in _what_runs(cluster, patterns):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     due = time.monotonic() + ARCHIVE_EVERY_S
     while not stop.wait(1.0):
         if not tailer.running():
@@ -71,7 +71,7 @@ def _show(cluster: Cluster, logs: Sequence[str], console: Console) -> int:
             if done.returncode:
                 console.print(done.stderr.decode(errors="replace").strip(), markup=False)
             due = time.monotonic() + ARCHIVE_EVERY_S
-    console.print("stopping: the tailer hands over what it has read, then the bucks close their files")
+    console.print("stopping: the tailer hands over what it has read, then the bucks close their files", soft_wrap=True)
     tailer.stop()
     return 0
 
@@ -90,7 +90,8 @@ def _what_runs(cluster: Cluster, patterns: Sequence[str]) -> Iterator[str]:
     yield "  " + porter.format("grep") + " error"
     yield "  " + porter.format("cat") + f" {os.uname().nodename} /var/log/dpkg.log | tail"
     yield "  " + porter.format("audit")
-    yield f"  kill -9 {cluster.processes[0].pid}      (one buck: nothing is lost, and nothing stops)"
+    last = cluster.live()[-1]  # not the one that the lines above ask
+    yield f"  kill -9 {last.pid}      ({last.name}: nothing is lost, and nothing stops)"
     yield ""
     yield "Ctrl-C stops everything."
 

@@ -94,16 +94,21 @@ def audit(env: str, found: Found, start: int = 0, end: int = 0, hosts: Collectio
     width = max((seal.width for seal in found.seals), default=1)
     start -= start % width  # the bucket that a range begins in belongs to it
     evidence = Evidence(found.seals, found.held, found.conflicts, found.sure, found.due, frozenset(found.healed))
-    return Audit(judge(env, evidence, start, end, hosts), found.copies, tuple(found.troubles))
+    verdict = judge(env, evidence, start, end, hosts)
+    nothing = [] if verdict.accounts else [f"no tailer of env {env} was found: are host, env, peer and archive right?"]
+    return Audit(verdict, found.copies, (*found.troubles, *nothing))
 
 
-async def look_at_archive(archive: Archive, found: Found) -> None:
-    """Add what the archive's footers say."""
+async def look_at_archive(archive: Archive, found: Found, deep: bool = False) -> None:
+    """Add what the archive's footers say; `deep`: every packet is put together again from its rows, and checked."""
+    from porter.proof import unproved  # numpy and pyarrow are loaded where there is an archive
+
     seals: dict[bytes, Seal] = {}
     for name in await archive.parts():
         footer = await archive.footer(name)
-        for packet in footer.packets:
-            key = packet.key
+        wrong = set(await unproved(archive, name)) if deep else set()
+        found.troubles += [f"{name}: the rows of packet {key.number} are not what its tailer sent" for key in wrong]
+        for key, packet in ((packet.key, packet) for packet in footer.packets if packet.key not in wrong):
             found.hold(packet.bucket, {Epoch(key.tailer, key.epoch): Ranges([(key.number, key.number + 1)])})
         for text in footer.seals:
             try:

@@ -93,7 +93,7 @@ def lines_of(found: Audit) -> list[str]:
     for account in found.verdict.accounts:
         if account.state == COMPLETE:
             continue
-        who = f"{account.host.decode('utf-8', 'backslashreplace')} ({account.tailer.hex()[:12]})"
+        who = f"{account.host.decode('utf-8', 'backslashreplace')} ({account.tailer.hex()[:12]})".strip()
         lines += [f"{who}: conflict: {text}" for text in account.conflicts]
         for gap in account.gaps:
             allowed = " (its class allows that)" if gap.allowed else ""
@@ -102,8 +102,9 @@ def lines_of(found: Audit) -> list[str]:
         if account.dropped:
             lines.append(f"{who}: incomplete: {account.dropped} events were dropped at the source")
         for one in account.unknown:
-            until = f" to {clock_text(one.end)}" if one.end else ""
-            lines.append(f"{who}: unknown: from {clock_text(one.start)}{until}: {one.reason}")
+            since = f"from {clock_text(one.start)}" if one.start else ""
+            until = f"to {clock_text(one.end)}" if one.end else ""
+            lines.append(": ".join(filter(None, (who, "unknown", f"{since} {until}".strip(), one.reason))))
     return lines + list(found.troubles)
 
 

@@ -118,8 +118,8 @@ class Verdict:
 
     @property
     def state(self) -> str:
-        """The worst of its accounts; nothing at all is complete."""
-        return max((account.state for account in self.accounts), key=_WORSE.index, default=COMPLETE)
+        """The worst of its accounts. Nothing at all is unknown: a mistyped archive must not look complete."""
+        return max((account.state for account in self.accounts), key=_WORSE.index, default=UNKNOWN)
 
     def document(self, **more: object) -> dict[str, object]:
         """The verdict as a JSON document; `more` are members of its own for who writes it (objects, roster)."""
@@ -182,7 +182,9 @@ def _account(tailer: bytes, seals: Sequence[Seal], evidence: Evidence, window: _
     if ordered:
         _note_silence(account, ordered[-1], min(unstated, default=None), evidence.due, window)
     elif account.unstated:
-        account.unknown.append(Unknown(window.start, 0, "no seal of this tailer was seen"))
+        account.unknown.append(
+            Unknown(window.start, 0, "no seal of this tailer was seen (the first comes a minute after a bucket's end)")
+        )
     for key in evidence.conflicts:
         if key.tailer == tailer:
             account.conflicts.append(f"two packets are numbered {key.number} in epoch {key.epoch:x}")

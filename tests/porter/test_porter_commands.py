@@ -66,3 +66,12 @@ def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
     result = run("status", "--config", str(config))
     assert result.exit_code == 2
     assert "memry: unknown; did you mean memory?" in result.stderr
+
+
+def test_an_audit_that_finds_nothing_is_not_complete(tmp_path: Path, key: str) -> None:
+    result = run("audit", "--archive", str(tmp_path / "mistyped"), "--key", key)
+    assert result.exit_code == 3
+    assert result.stdout.splitlines()[-2:] == [
+        "no tailer of env prod was found: are host, env, peer and archive right?",
+        "unknown",
+    ]
