@@ -115,7 +115,7 @@ def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, **
             shown = stack.enter_context(progress("audit", 0, machine.now))
             archive = archive_of(machine, settings)
             if archive is not None:
-                await look_at_archive(archive, found)
+                await look_at_archive(stack.enter_context(archive), found, deep)
             if settings.reads_bucks:
                 cluster = await stack.enter_async_context(connect(machine, settings))
                 await look_at_bucks(cluster, found, start, end, deep, shown.step)

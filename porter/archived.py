@@ -20,6 +20,7 @@ from porter.catalog import Footer, GroupRow, PartName, StreamRow, Stretch, parts
 from porter.objects import Objects
 from porter.parquet_read import RowGroups
 from porter.source import Block, Piece, Scope, Span, StreamKey
+from protocol.errors import FormatError
 from protocol.kernel import Rows
 from protocol.limits import POINT_HZ
 from protocol.packet import Key
@@ -227,7 +228,11 @@ class Archive:
             self._open.move_to_end(name)
             return self._open[name]
         reader = await self._machine.slow(self._objects.open, str(name))
-        self._open[name] = await self._machine.slow(RowGroups, str(name), reader)
+        try:
+            self._open[name] = await self._machine.slow(RowGroups, str(name), reader)
+        except FormatError:
+            reader.close()
+            raise
         if len(self._open) > OPEN_MAX:
             self._open.popitem(last=False)[1].close()
         return self._open[name]

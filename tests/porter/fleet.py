@@ -102,7 +102,7 @@ class FakeTailer:
         blocks = Blocks(WIDTH, self.host, gather=True)
         arrival = bucket * POINT_HZ + 1000
         for handle, (path, raw, first, stream) in enumerate(parts):
-            chosen = stream or stream_of(path.decode())
+            chosen = stream or stream_of(path.decode("latin-1"))
             source = Source(handle, chosen, path, head_hash(raw), kind or Class(), Stream())
             if raw:
                 used = blocks.add(source, memoryview(raw), 0, first, arrival, final, 0.0)
