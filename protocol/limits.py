@@ -62,13 +62,14 @@ PEERS_MAX: Final = 1_024  # bucks in a view: clusters are 3 to 60, so anything n
 COVERED_STREAMS_MAX: Final = 4_096  # streams asked for at once; a tailer with more asks again
 ASKS_MAX: Final = 1_024  # questions under way on one link: beyond, the asker waits (each holds a packet in memory)
 READ_MIN: Final = 64 << 10  # bytes taken from an idle link's socket at once: below the size that costs a mapping
-READ_SIZE: Final = 256 << 10  # a usual packet: what is sent at once, and what a reader holds without asking
+READ_SIZE: Final = 256 << 10  # a usual packet: what a reader holds without asking
 READ_MAX: Final = 1 << 20  # bytes taken at once from a link that always fills them: several packets a switch
 CORK_MAX: Final = 16  # short answers kept back while questions are waiting behind them: one system call for all
-JOIN_MAX: Final = 32 << 10  # below this, copying buffers together is cheaper than another system call
+JOIN_MAX: Final = 320 << 10  # a usual packet and its head: copying them together is cheaper than waking the peer twice
+SEND_MAX: Final = 512 << 10  # what a peer must take within SEND_STALL_S
 PARTS_BYTES_MAX: Final = 32 << 20  # answers in parts that may wait for their reader before the link stops reading
 HANDSHAKE_S: Final = 5.0  # from connect to Hello: longer is a dead host or an idle attacker
-SEND_STALL_S: Final = 20.0  # a peer that takes no byte for this long is gone; its link must not pin memory
+SEND_STALL_S: Final = 20.0  # a peer that takes next to nothing for this long is gone; its link must not pin memory
 PING_S: Final = 20.0  # an asker with nothing to say asks for the clock, so that a dead peer shows
 IDLE_S: Final = 90.0  # an answering side that hears nothing for four pings and a bit closes the link
 

@@ -143,9 +143,9 @@ class Link:
         try:
             for buffer in buffers:
                 view = memoryview(buffer)
-                for at in range(0, len(view), limits.READ_SIZE):
+                for at in range(0, len(view), limits.SEND_MAX):
                     with trio.move_on_after(limits.SEND_STALL_S) as scope:
-                        await self._stream.send_all(view[at : at + limits.READ_SIZE])
+                        await self._stream.send_all(view[at : at + limits.SEND_MAX])
                     if scope.cancelled_caught:
                         raise LinkLost(f"the peer took nothing for {limits.SEND_STALL_S:g} s")
             self._broken = False
