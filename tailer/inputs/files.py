@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from protocol.identity import file_stream
 from service.config import ConfigError
 from service.machine import Disk, Stat
 
@@ -44,6 +45,12 @@ def key_of(found: Stat) -> Key:
     """What names a file for as long as it lives: a device's number may change when it is mounted again, so it counts
     only where the file system doesn't know births."""
     return found.inode, found.birth_ns, 0 if found.birth_ns else found.device
+
+
+def stream_of(key: Key, head: bytes, generation: int) -> bytes:
+    """The id of one generation of a file: where births aren't known, the device tells equal inodes apart."""
+    inode, birth_ns, device = key
+    return file_stream(inode, birth_ns or device, head, generation)
 
 
 @dataclass(frozen=True, slots=True)

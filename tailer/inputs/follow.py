@@ -24,14 +24,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from protocol.identity import file_stream
 from protocol.kernel import Stream
 from protocol.limits import HEAD_MAX
 from protocol.ranges import Ranges
 from service.machine import Disk, File, Stat
 from tailer.blocks import Source
 from tailer.checkpoint import StreamState
-from tailer.inputs.files import Found, Key, key_of
+from tailer.inputs.files import Found, Key, key_of, stream_of
 
 TAIL_MAX = 1024
 # Bytes before a hole that the kernel is led through: thousands of lines, some milliseconds.
@@ -212,7 +211,7 @@ class Follow:
     def _unnamed_state(self, closed: bool) -> StreamState:
         """That the file is there: renamed before it had a line, it is found again by its inode."""
         inode, birth_ns, _ = self.key
-        stream = file_stream(inode, birth_ns, b"", 0)
+        stream = stream_of(self.key, b"", 0)
         said = STATED if self.stated_empty else b""
         return StreamState(stream, self.path, inode, self.device, birth_ns, b"", b"", 0, b"", 0, closed, 0, said)
 

@@ -15,14 +15,14 @@ import posixpath
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from protocol.identity import file_stream, head_hash
+from protocol.identity import head_hash
 from protocol.packet import Class
 from protocol.ranges import Ranges
 from service.log import get_log
 from tailer.blocks import Source
 from tailer.checkpoint import StreamState
 from tailer.inputs.begin import Day, end_of_lines, unwanted
-from tailer.inputs.files import Key
+from tailer.inputs.files import Key, stream_of
 from tailer.inputs.follow import STATED, TAIL_MAX, Follow, first_line, kernel_stream
 
 # Streams whose file is gone or cut that are remembered, so that a copy of it is known.
@@ -201,13 +201,12 @@ class Naming:
         return file.size() < other.read_to or file.pread(len(other.tail), at) == other.tail
 
     def _name_anew(self, follow: Follow, head: bytes) -> None:
-        inode, birth_ns, _ = follow.key
         generation = self._generations.get((follow.key, head_hash(head)), -1) + 1
-        stream = file_stream(inode, birth_ns, head, generation)
+        stream = stream_of(follow.key, head, generation)
         covered = self._coverage.get(stream) or Ranges()
         if covered and covered.last >= follow.open().size():  # the bucks hold more of it: it was cut since
             generation += 1
-            stream, covered = file_stream(inode, birth_ns, head, generation), Ranges()
+            stream, covered = stream_of(follow.key, head, generation), Ranges()
         start = covered.first if covered and self._begin != "head" else self._start(follow, head)
         source = self._source(stream, follow.path, head, follow.seen.mtime_ns)
         follow.begin(source, head, generation, start, covered)
@@ -258,9 +257,8 @@ class Naming:
     def empty_source(self, follow: Follow) -> Source:
         """The stream that says of an empty file that it is there."""
         self.changes += 1
-        inode, birth_ns, _ = follow.key
         follow.stated_empty = True
-        return self._source(file_stream(inode, birth_ns, b"", 0), follow.path, b"", 0)
+        return self._source(stream_of(follow.key, b"", 0), follow.path, b"", 0)
 
 
 def _key(state: StreamState) -> Key:

@@ -11,7 +11,7 @@ import pytest
 
 from service.config import ConfigError
 from service.machine import RealMachine
-from tailer.inputs.files import Glob, Scanner
+from tailer.inputs.files import Glob, Scanner, stream_of
 
 Hosts = Callable[..., Any]
 
@@ -204,3 +204,9 @@ def test_a_glob_says_from_which_folder_on_it_has_to_look() -> None:
     assert Glob.parse("/var/log/**/*.log").beginning() == (b"/var/log", 2)
     assert Glob.parse("/a/b").beginning() == (b"/a", 1)
     assert Glob.parse("/*").beginning() == (b"/", 0)
+
+
+def test_equal_inodes_are_two_streams_by_their_births_or_else_by_their_devices() -> None:
+    """Equal first lines are common; where neither births nor devices were heeded two files would be one stream."""
+    keys = [(7, 100, 0), (7, 101, 0), (7, 0, 40), (7, 0, 41)]
+    assert len({stream_of(key, b"#Fields: a b c\n", 0) for key in keys}) == len(keys)
