@@ -115,6 +115,7 @@ class Verdict:
     start: int
     end: int
     accounts: tuple[Account, ...]
+    asked: bool = True  # otherwise a tailer that only a silent buck has met may be missing among the accounts
 
     @property
     def state(self) -> str:
@@ -129,6 +130,7 @@ class Verdict:
             "from": self.start,
             "to": self.end,
             "state": self.state,
+            "asked": self.asked,
             "tailers": [_account_document(account) for account in self.accounts],
             **more,
         }
@@ -141,10 +143,11 @@ def judge(env: str, evidence: Evidence, start: int = 0, end: int = 0, hosts: Ite
     for seal in evidence.seals:
         chains[seal.tailer].append(seal)
     tailers = {*chains, *(tailer for tailer, _ in evidence.held)}
-    accounts = [_account(tailer, chains.get(tailer, []), evidence, window) for tailer in tailers]
+    found = [_account(tailer, chains.get(tailer, []), evidence, window) for tailer in tailers]
     wanted = set(hosts)
-    kept = [one for one in accounts if (not wanted or one.host in wanted) and _concerns(one)]
-    return Verdict(env, start, end, tuple(sorted(kept, key=lambda one: (one.host, one.tailer))))
+    kept = [one for one in found if (not wanted or one.host in wanted) and _concerns(one)]
+    accounts = tuple(sorted(kept, key=lambda one: (one.host, one.tailer)))
+    return Verdict(env, start, end, accounts, evidence.asked)
 
 
 class _Window(NamedTuple):

@@ -72,6 +72,7 @@ def test_a_missing_packet_that_a_silent_buck_may_have_is_unknown() -> None:
     verdict = judged([chain.seal(packets)], packets[:4], asked=False)
     assert verdict.state == UNKNOWN
     assert "may be on a buck that was not asked" in verdict.accounts[0].unknown[0].reason
+    assert not verdict.document()["asked"]
 
 
 def test_a_missing_seal_makes_its_time_unknown() -> None:
