@@ -38,7 +38,7 @@ from service.machine import Machine
 
 LIMIT = Limit(GROUP_ROWS_MAX, GROUP_LINE_MAX)
 ALL = (0, 1 << 64)
-GROUP_COST = 6  # bytes of memory for a byte of a row group: packets' rows, their columns, the table, the writer's pages
+GROUP_COST = 8  # bytes of memory for a byte of a row group: packets' rows, their columns, the table, the writer's pages
 
 
 class UnsteadyError(Exception):
@@ -162,8 +162,10 @@ class Hour:
     async def _write_group(self, out: PartWriter, group: _Group) -> None:
         parts: list[Part] = []
         for load in group.loads:
-            for piece in await self._rows_of(_packet(load)):
-                parts += self._part(piece, group.low, group.high)
+            pieces = await self._rows_of(_packet(load))
+            parts += [part for piece in pieces for part in self._part(piece, group.low, group.high)]
+        pieces = []
+        self._columns = None  # whoever writes lets go of the parts one after another: nobody else may hold them
         for some in _narrow(parts):
             await self._machine.slow(out.write, some)
 
@@ -224,12 +226,11 @@ def _gather(units: Iterable[list[Load]], limit: Limit) -> Iterator[_Group]:
         yield _Group(group)
 
 
-def _narrow(parts: Sequence[Part]) -> Iterator[list[Part]]:
+def _narrow(parts: list[Part]) -> Iterator[list[Part]]:
     """All together, but where they have more names or formats than a row group's dictionary holds."""
-    blocks = {id(part.piece.block): part.piece.block for part in parts}.values()
-    if sum(max(len(block.shn), len(block.app), len(block.formats)) for block in blocks) < WIDE_NONE:
+    if _names_most(parts) < WIDE_NONE:
         if parts:
-            yield list(parts)
+            yield parts
         return
     some: list[Part] = []
     seen: tuple[set[object], ...] = (set(), set(), set())
@@ -243,6 +244,12 @@ def _narrow(parts: Sequence[Part]) -> Iterator[list[Part]]:
         seen = tuple(fresh)
     if some:
         yield some
+
+
+def _names_most(parts: Sequence[Part]) -> int:
+    """No more names than these in any column, if no two packets share one."""
+    blocks = {id(part.piece.block): part.piece.block for part in parts}.values()
+    return sum(max(len(block.shn), len(block.app), len(block.formats)) for block in blocks)
 
 
 def _alone(part: Part) -> Part:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,11 @@ from porter.parquet_read import RowGroups
 from porter.source import Block, StreamKey
 from protocol.content import ContentHasher, rows_content
 from protocol.errors import FormatError
+from protocol.kernel import Rows
 from protocol.limits import POINT_MAX
 from protocol.packet import Header
 
+SLICE_ROWS = 4096
 ANY = bytes(16)  # a row group's digest is over one nameless stream
 
 
@@ -39,19 +41,20 @@ class PartWriter:
         self._streams: dict[tuple[StreamKey, bytes, bytes], list[Stretch]] = {}
         self.heads: dict[bytes, bytes] = {}  # stream -> hash of its head, as packets' headers say it
 
-    def write(self, parts: Sequence[Part]) -> None:
-        """One row group."""
-        parts = sorted(parts, key=lambda part: part.place)
-        table, placed = group(parts)
-        number = len(self.footer.groups)
-        self._writer.write_table(table, row_group_size=table.num_rows)
+    def write(self, parts: list[Part]) -> None:
+        """One row group. `parts` is emptied: there must be room for the table alone when it is compressed."""
+        parts.sort(key=lambda part: part.place)
         times = [np.frombuffer(part.piece.block.rows.points, np.uint64)[part.rows] for part in parts]
         low, high = min(int(one.min()) for one in times), max(int(one.max()) for one in times)
         found = _digest(zip(map(_rendered, parts), times, strict=True))
+        table, placed = group(parts)
+        parts.clear()
+        times.clear()
+        for one in placed:
+            self._note(len(self.footer.groups), one)
         self.footer.groups.append(GroupRow(table.num_rows, low, high, found))
         self.rows += table.num_rows
-        for one in placed:
-            self._note(number, one)
+        self._writer.write_table(table, row_group_size=table.num_rows)
 
     def _note(self, number: int, one: Placed) -> None:
         span = one.span
@@ -96,8 +99,7 @@ def check_groups(held: RowGroups, footer: Footer) -> None:
     if held.count != len(footer.groups):
         raise FormatError(f"{held.name}: {held.count} row groups, not {len(footer.groups)}; was the object changed?")
     for number, known in enumerate(footer.groups):
-        rows = held.block(number).rows
-        if _digest([(rows.render(), np.frombuffer(rows.points, np.uint64))]) != known.digest:
+        if _digest(_slices(held.block(number).rows)) != known.digest:
             raise FormatError(f"{held.name}: row group {number} is not what was written; was the object changed?")
 
 
@@ -123,6 +125,14 @@ def _rendered(part: Part) -> bytes:
     if picked[-1] - picked[0] == len(picked) - 1:
         return rows.render(int(picked[0]), int(picked[-1]) + 1)
     return b"".join(rows.render_many(picked.tolist()))
+
+
+def _slices(rows: Rows) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Bytes and times of all rows, some at a time: the whole would be a row group's memory once more."""
+    points = np.frombuffer(rows.points, np.uint64)
+    for row in range(0, rows.count, SLICE_ROWS):
+        last = min(row + SLICE_ROWS, rows.count)
+        yield rows.render(row, last), points[row:last]
 
 
 def _digest(rendered: Iterable[tuple[bytes, np.ndarray]]) -> bytes:
