@@ -31,7 +31,7 @@ def spread(bucks: Sequence[FakeBuck], tailer: FakeTailer, first: int = 0) -> Non
             bucks[(packet.header.number + copy) % len(bucks)].put([packet])
 
 
-async def archive(bucks: Sequence[FakeBuck], objects: Objects, older_s: int = 0, **more: object) -> list[Archived]:
+async def archive(bucks: Sequence[FakeBuck], objects: Objects, *, older_s: int = 0, **more: object) -> list[Archived]:
     """One run of `porter archive`."""
     async with cluster_of(bucks, **{"patience": 10.0, **more}) as cluster:
         return await Archiver(cluster.machine, cluster, objects).run(older_s, lambda done, what: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from itertools import pairwise
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -25,12 +26,12 @@ from tests.porter.fleet import BUCKET, ENV, FakeTailer, bucks_of, lines_of, stre
 RAW = lines_of(0, 100)  # 40 bytes each
 
 
-async def archived(*tailers: FakeTailer, objects: MemoryObjects | None = None, **more: object) -> MemoryObjects:
+async def archived(*tailers: FakeTailer, objects: MemoryObjects | None = None) -> MemoryObjects:
     """An archive of what they have read."""
     store, bucks = objects or MemoryObjects(), bucks_of(3)
     for tailer in tailers:
         spread(bucks, tailer)
-    await archive(bucks, store, **more)
+    await archive(bucks, store)
     return store
 
 
@@ -218,7 +219,7 @@ def dated(seconds: list[int], text: str = "line") -> bytes:
     )
 
 
-def tables(objects: MemoryObjects) -> list[dict[str, list[object]]]:
+def tables(objects: MemoryObjects) -> list[dict[str, list[Any]]]:
     """Each row group, as columns."""
     found = []
     for name in parts(objects, ENV):
