@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from protocol.limits import COPIES_MAX
+from protocol.limits import COPIES_MAX, NAME_MAX
 from protocol.packet import Class
 from service.config import ConfigError, Settings
 from service.units import Address, Duration, HostPort, Size
@@ -87,6 +87,8 @@ class TailerSettings(Settings):
         far = [address for address in self.to if not _is_here(address)]
         if far and not self.insecure:
             raise ValueError(f"{far[0]} is another host, and links are not encrypted: say --insecure if that is fine")
+        if len(self.host.encode("utf-8", "surrogateescape")) > NAME_MAX:
+            raise ValueError(f"a host's name has at most {NAME_MAX} bytes")
         return self
 
     @property

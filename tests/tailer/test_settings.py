@@ -39,6 +39,7 @@ def test_where_reading_begins(flags: dict[str, Any], begin: str) -> None:
         ({"to": ("nowhere",)}, "HOST:PORT"),
         ({"open_files": "1"}, "open-files"),
         ({"patience": "soon"}, "duration"),
+        ({"host": "h" * 256}, "at most 255 bytes"),
     ],
 )
 def test_mistakes_are_told(flags: dict[str, Any], why: str) -> None:
