@@ -16,7 +16,7 @@ from rich.console import Console
 from bench import corpus
 from bench.measure import machine
 from bench.options import Options
-from bench.report import Row, keep, show
+from bench.report import Row, document, keep, show
 
 BENCHES = ["kernel", "sizes", "tailer", "small_hosts", "buck", "archive", "read", "latency", "memory"]
 
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="runs of each (5)")
     parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the corpus where one is needed (1)")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "build/bench", help="for its files")
+    parser.add_argument("--document", action="store_true", help="write the figures to docs/BENCHMARKS.md too")
     given = parser.parse_args()
     unknown = set(given.names) - set(BENCHES)
     if unknown:
@@ -48,6 +49,8 @@ def main() -> int:
         console.rule("all")
         show(rows, console)
     console.print(f"raw results: {keep(rows)}", highlight=False)
+    if given.document:
+        document(rows)
     return 0
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from rich.table import Table
 from bench.measure import Spread, command_line, machine
 
 RESULTS = Path(__file__).parent / "results"
+DOCUMENT = Path(__file__).parents[1] / "docs/BENCHMARKS.md"
+BEGIN, END = "<!-- figures, written by `python -m bench --document` -->", "<!-- end of figures -->"
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,28 @@ def keep(rows: Iterable[Row]) -> Path:
             document = {**asdict(row), "value": row.value._asdict(), "machine": machine(), "command": command_line()}
             out.write(json.dumps(document) + "\n")
     return path
+
+
+def document(rows: Iterable[Row], path: Path = DOCUMENT) -> None:
+    """Put the figures into the document, each bench with its command, and all with machine, commit and day."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    path.write_text("".join([before, BEGIN, "\n", *_sections(list(rows)), END, after]))
+
+
+def _sections(rows: list[Row]) -> Iterator[str]:
+    yield f"\n{time.strftime('%Y-%m-%d')}, `{command_line()}`, {machine()}.\n"
+    for bench in dict.fromkeys(row.bench for row in rows):
+        name = bench.replace(" ", "_")
+        yield f"\n### {bench}\n\n`.venv/bin/python -m bench {name}`: {_story(name)}\n\n"
+        yield "| what | median (min-max) | unit | to reach | reached | note |\n|---|---|---|---|---|---|\n"
+        for row in rows:
+            if row.bench == bench:
+                reached = {True: "yes", False: "**no**", None: ""}[row.reached]
+                yield f"| {row.what} | {row.value} | {row.unit} | {row.target} | {reached} | {row.note} |\n"
+
+
+def _story(name: str) -> str:
+    """The first paragraph of a bench's own docstring."""
+    text = importlib.import_module(f"bench.{name}").__doc__ or ""
+    return " ".join(text.split("\n\n")[0].split())

@@ -5,7 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from bench import archive, buck, corpus, kernel, latency, memory, past, prototype, read, sizes, small_hosts, tailer
+from bench import (
+    archive,
+    buck,
+    corpus,
+    kernel,
+    latency,
+    memory,
+    past,
+    prototype,
+    read,
+    report,
+    sizes,
+    small_hosts,
+    tailer,
+)
 from bench.cluster import Cluster
 from bench.measure import FailedError, run, spread
 from bench.options import Options
@@ -166,3 +180,15 @@ def test_what_fails_is_not_measured() -> None:
     assert run(["sh", "-c", "exit 3"], codes=(3,)).wall_s > 0
     with pytest.raises(FailedError, match="exit 3"):
         run(["sh", "-c", "exit 3"])
+
+
+def test_the_document_gets_the_figures_and_keeps_its_words(tmp_path: Path) -> None:
+    path = tmp_path / "doc.md"
+    path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.document([Row("small hosts", "one copy", spread([0.25]), "of raw", most=0.35)], path)
+    text = path.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "| one copy | 0.25 (0.25-0.25) | of raw | <= 0.35 | yes |" in text
+    assert "python -m bench small_hosts`: A hundred small hosts" in text
+    assert "old" not in text
