@@ -7,7 +7,7 @@ day all its lines are of that day, otherwise it is read from its end. A file not
 where the day begins.
 
 Files that hold no lines are named once and left alone: compressed ones (their lines were read before they were
-compressed, or belong to a time before us), and binary ones such as wtmp, which are full of NULs.
+compressed, or belong to a time before us), and binary ones such as wtmp, which are full of NULs from end to end.
 """
 
 from protocol.kernel import Builder, Stream, encode
@@ -33,13 +33,24 @@ MAGICS = {
 NULS_MIN = 64
 
 
-def unwanted(first: bytes) -> str:
-    """Why a file that begins so is left alone; empty if it is not."""
+def unwanted(first: bytes, last: bytes) -> str:
+    """Why a file with these first and last KiB is left alone; empty if it is not.
+
+    A writer that goes on at its old offset after its log was cut leaves a hole of NULs before its lines, so only what
+    is full of NULs at both ends is binary. UTF-16 text is half NULs, and is text.
+    """
     for magic, reason in MAGICS.items():
         if first.startswith(magic):
             return reason
-    nuls = first.count(b"\0")
-    return "binary (NULs)" if nuls >= NULS_MIN and nuls * 8 >= len(first) else ""
+    return "binary (NULs)" if _is_binary(first) and _is_binary(last) else ""
+
+
+def _is_binary(part: bytes) -> bool:
+    nuls = part.count(b"\0")
+    if nuls < NULS_MIN or nuls * 8 < len(part):
+        return False
+    halves = part[::2], part[1::2]
+    return not any(nuls - half.count(b"\0") < NULS_MIN and 2 * nuls <= len(part) for half in halves)
 
 
 def end_of_lines(file: File, size: int) -> int:

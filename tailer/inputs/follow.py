@@ -135,6 +135,9 @@ class Follow:
     def first_bytes(self) -> bytes:
         return self.open().pread(HEAD_MAX, 0)
 
+    def last_bytes(self) -> bytes:
+        return self.open().pread(HEAD_MAX, max(0, self.seen.size - HEAD_MAX))
+
     def begin(self, source: Source, head: bytes, generation: int, start: int, covered: Ranges) -> None:
         """The stream is known: read what isn't in packets of it, from `start` on."""
         self.source, self.head, self.generation = source, head, generation

@@ -115,7 +115,7 @@ class Naming:
             if goes_on:
                 return True
         first = follow.first_bytes()
-        reason = "" if follow.is_cut else unwanted(first)
+        reason = "" if follow.is_cut else unwanted(first, follow.last_bytes())
         if reason:
             self._ignore(follow, reason)
             return False

@@ -95,9 +95,25 @@ async def test_T2_the_default_start_takes_the_last_day(host: Hosts, tmp_path: Pa
     assert h.text("a.log") == text + b"more\n"
 
 
+def judged(data: bytes) -> str:
+    return unwanted(data[:1024], data[-1024:])
+
+
 def test_text_is_wanted_and_other_things_are_not() -> None:
-    assert not unwanted(b"")
-    assert not unwanted(b"a\0b\0\n")
-    assert not unwanted(b"text " * 200)
-    assert unwanted(bytes(1024)) == "binary (NULs)"
-    assert unwanted(b"\x1f\x8b\x08") == "compressed (gzip)"
+    assert not judged(b"")
+    assert not judged(b"a\0b\0\n")
+    assert not judged(b"text " * 200)
+    assert judged(bytes(5000)) == "binary (NULs)"
+    assert judged((b"\x07\0\0\0user" + bytes(376)) * 20) == "binary (NULs)"
+    assert judged(b"\x1f\x8b\x08") == "compressed (gzip)"
+
+
+def test_T29_a_log_behind_a_hole_of_NULs_is_text() -> None:
+    """As a writer leaves it that did not notice that its log was cut."""
+    assert not judged(bytes(100_000) + b"a line\n" * 200)
+    assert not judged(bytes(500) + b"a line\n" * 200)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_T56_utf_16_is_text(encoding: str) -> None:
+    assert not judged("a line of text\n".encode(encoding) * 200)
