@@ -111,11 +111,13 @@ class Found:
 
 @dataclass(slots=True)
 class Sweep:
-    """What one walk has found. `folders` are those whose changes matter; `failures` what could not be looked at."""
+    """What one walk has found. `folders` are those whose changes matter; `failures` what could not be looked at;
+    `barren` the patterns that no file fits."""
 
     files: dict[Key, Found] = field(default_factory=dict)
     folders: set[bytes] = field(default_factory=set)
     failures: dict[bytes, OSError] = field(default_factory=dict)
+    barren: list[bytes] = field(default_factory=list)
     whole: bool = True
 
 
@@ -132,7 +134,10 @@ class Scanner:
         """Look everywhere once. Other tasks get their turns in between."""
         walk = _Walk(self._disk, self._is_excluded, self._kernel_devices)
         for glob in self._globs:
+            before = walk.hits
             await walk.follow(glob)
+            if walk.hits == before:
+                walk.sweep.barren.append(glob.text)
         return walk.sweep
 
     def _is_excluded(self, path: bytes) -> bool:
@@ -150,6 +155,7 @@ class _Walk:
 
     def __init__(self, disk: Disk, is_excluded: Callable[[bytes], bool], kernel_devices: set[int]) -> None:
         self.sweep = Sweep()
+        self.hits = 0
         self._disk = disk
         self._is_excluded = is_excluded
         self._kernel_devices = kernel_devices
@@ -181,6 +187,7 @@ class _Walk:
                     elif not last:
                         waiting.append((path, index + 1, depth + 1))
                 elif last and stat.S_ISREG(found.mode):
+                    self.hits += 1
                     self._keep(path, found)
             await trio.lowlevel.checkpoint()
 

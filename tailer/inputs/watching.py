@@ -80,6 +80,10 @@ class Watching:
             if path not in self._told:
                 self._told.add(path)
                 log.warning("a folder can't be looked into", path=path, why=error.strerror or str(error))
+        for pattern in sweep.barren:
+            if pattern not in self._told:
+                self._told.add(pattern)
+                log.warning("no file fits a pattern", pattern=pattern)
         return sweep
 
     async def _sweep_again_and_again(self) -> None:

@@ -1,5 +1,6 @@
 """Watching, with real inotify and real time: changes are seen at once, and without inotify a little later."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,17 @@ class Told:
         return self.told
 
     def close(self) -> None: ...
+
+
+async def test_a_pattern_that_no_file_fits_is_named_once(host: Hosts, tmp_path: Path, said: io.StringIO) -> None:
+    (tmp_path / "a.log").write_bytes(b"first\n")
+    h = host("*.log", "a*", "nowhere/*.txt")
+    watch = watching(h)
+    await watch.once()
+    await watch.once()
+    watch.close()
+    assert said.getvalue().count("no file fits a pattern") == 1
+    assert "nowhere/*.txt" in said.getvalue()
 
 
 async def test_T15_an_overflow_asks_for_a_sweep() -> None:
