@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from porter.archived import Archive
-from porter.audit import healed
 from porter.catalog import HOUR_S, Footer, PartName, covered, of_hour
 from porter.cluster import Bucket, Cluster
+from porter.coverage import Coverage
 from porter.gather import Epoch, survey
 from porter.hour import Hour, UnsteadyError
 from porter.objects import ExistsError, Objects, digest
@@ -66,6 +66,7 @@ class Archived:
 class _Asked:
     """What came to light while an hour was gathered: it goes into the verdict."""
 
+    silent: bool = False  # some member didn't answer
     sure: bool = True
     conflicts: set[Key] = field(default_factory=set)
     quarantined: dict[Key, str] = field(default_factory=dict)
@@ -99,17 +100,25 @@ class Archiver:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
         buckets = await self._cluster.buckets()
         seals = (await self._cluster.seals()).seals
-        if any(section.lost_after is not None for seal in seals for section in seal.sections):
-            self._healed = frozenset(await healed(self._cluster))
         hours = due(buckets, self._cluster.width, await self._cluster.time_s(), older_s)
         left = {_hour_of(bucket.bucket) for bucket in buckets} - set(hours)  # not yet: nor is it empty
         done: list[Archived] = []
         with self._archive:
+            self._healed = await self._files_without_hole(seals)
             for hour in range(await self._first(min(hours)), max(hours) + 1, HOUR_S) if hours else ():
                 if hour not in left:
                     tell(len(done), PartName(self._env, hour, "p", 0).text)
                     done.append(await self._hour(hour, hours.get(hour, []), seals))
         return done
+
+    async def _files_without_hole(self, seals: Sequence[Seal]) -> frozenset[bytes]:
+        """Tailers whose files are whole, if a crash makes that matter."""
+        coverage = Coverage()
+        if any(section.lost_after is not None for seal in seals for section in seal.sections):
+            await coverage.add_bucks(self._cluster)
+            for name in await self._archive.parts():
+                coverage.add_footer(await self._archive.footer(name))
+        return coverage.whole()
 
     async def _first(self, hour: int) -> int:
         """The hour to begin with: the first one after what is in the archive, if that is earlier."""
@@ -131,28 +140,33 @@ class Archiver:
 
     async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes], asked: _Asked) -> Archived:
         """The hour's next part, if there is anything that no part of it holds."""
-        names = await self._names(hour)
+        known = await self._archive.parts()
+        names = [name for name in known if name.hour == hour]
         held = covered([await self._archive.footer(name) for name in names])
         shelf = Shelf(self._cluster, self._memory // 2)
         for bucket in buckets:
             found = await survey(self._cluster, bucket.bucket)
-            asked.sure = asked.sure and found.sure
+            asked.silent = asked.silent or bool(found.silent)
+            asked.sure = asked.sure and not found.unsure
             asked.conflicts |= found.conflicts
             await shelf.fill(found, _without(held))
         report = Archived(hour, missing=sum(n.count for numbers in shelf.missing.values() for n in numbers.values()))
         if shelf.headers:
             footer = Footer(self._env, self._cluster.width, hour, seals=list(seals))
             job = Hour(self._machine, self._archive, shelf, footer, self._memory // 2)
-            await self._write(job, PartName(self._env, hour, "p", len(names)), report, asked)
+            await self._write(job, PartName(self._env, hour, "p", len(names)), report, asked, known)
         return report
 
-    async def _write(self, job: Hour, name: PartName, report: Archived, asked: _Asked) -> None:
+    async def _write(
+        self, job: Hour, name: PartName, report: Archived, asked: _Asked, known: Sequence[PartName]
+    ) -> None:
         with tempfile.TemporaryDirectory(prefix="buck-archive-") as folder:
             written = await job.write(Path(folder, "part"))
             report.quarantined, report.clashes = dict(job.quarantined), job.clashes
             asked.quarantined = report.quarantined
             if not written.footer.packets:
                 return  # all of them quarantined: there is nothing to put
+            await job.still_alone(known)
             faultpoint("porter.archive.before_put")
             asked.digests[str(name)] = await self._machine.slow(written.put, self._objects, name)
             faultpoint("porter.archive.after_put")
@@ -170,7 +184,8 @@ class Archiver:
         """Write the hour's verdict, if it says something new."""
         names = await self._names(hour)
         held = _held([await self._archive.footer(name) for name in names])
-        evidence = Evidence(seals, held, asked.conflicts, asked.sure, due=hour + HOUR_S, healed=self._healed)
+        facts = asked.conflicts, not asked.silent, hour + HOUR_S, self._healed, asked.sure
+        evidence = Evidence(seals, held, *facts)
         verdict = judge(self._env, evidence, hour, hour + HOUR_S)
         before = await self._machine.slow(of_hour, self._objects, self._env, hour, "v")
         last = await self._machine.slow(self._objects.get, str(before[-1])) if before else b"{}"

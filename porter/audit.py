@@ -15,15 +15,17 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from porter.catalog import HOUR_S
 from porter.cluster import Cluster
+from porter.coverage import Coverage
 from porter.gather import AT_ONCE, Epoch, Numbers, Survey, fetch, survey_all
 from porter.member import Member
 from porter.reader import Reader, numbers_text
 from porter.shelf import block_of
-from porter.verdict import Evidence, Verdict, judge
+from porter.verdict import COMPLETE, UNKNOWN, Evidence, Verdict, judge
 from protocol.content import rows_content
 from protocol.errors import FormatError
-from protocol.messages import Covered, Intervals, Streams, StreamsAre
+from protocol.messages import Covered, Intervals
 from protocol.packet import Key, Packet
 from protocol.ranges import Ranges
 from protocol.seal import CONTENT_SIZE, Seal
@@ -31,7 +33,7 @@ from protocol.seal import CONTENT_SIZE, Seal
 if TYPE_CHECKING:
     from porter.archived import Archive
 
-__all__ = ["Audit", "Found", "Tell", "audit", "healed", "look_at_archive", "look_at_bucks", "sealed_and_gone"]
+__all__ = ["Audit", "Found", "Tell", "audit", "look_at_archive", "look_at_bucks", "sealed_and_gone"]
 
 SEAL_LAG_S = 120  # a tailer seals a bucket at most a minute after its end; twice that is silence
 
@@ -47,9 +49,10 @@ class Found:
     copies: dict[bytes, dict[int, int]] = field(default_factory=dict)  # tailer -> number of copies -> packets
     conflicts: set[Key] = field(default_factory=set)
     troubles: list[str] = field(default_factory=list)  # what went wrong without making anything incomplete
-    sure: bool = True
+    unsure: dict[str, None] = field(default_factory=dict)  # bucks that may hold more than they say
+    asked: bool = True
     due: int = 0
-    healed: set[bytes] = field(default_factory=set)
+    coverage: Coverage = field(default_factory=Coverage)
 
     def hold(self, bucket: int, numbers: Numbers) -> None:
         """These packets of a bucket are there."""
@@ -62,8 +65,7 @@ class Found:
         self.hold(listed.bucket, listed.union())
         self.count(listed.copies())
         self.conflicts |= listed.conflicts
-        self.sure = self.sure and listed.sure
-        self.troubles += [f"unsure what it holds: {member}" for member in listed.unsure]
+        self.unsure |= {f"unsure what it holds: {member}": None for member in listed.unsure}
 
     def count(self, levels: list[Numbers]) -> None:
         """`levels` of `Survey.copies`: at [k] what at least k + 1 bucks hold."""
@@ -77,35 +79,46 @@ class Found:
 
 @dataclass(frozen=True)
 class Audit:
-    """The verdict, how many copies there are, and what else came to light."""
+    """The verdict, how many copies there are, and what else came to light. `notes` take nothing from the verdict."""
 
     verdict: Verdict
     copies: dict[bytes, dict[int, int]]
     troubles: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """As JSON."""
         copies = {tailer.hex(): counts for tailer, counts in self.copies.items()}
-        return self.verdict.document(copies=copies, troubles=list(self.troubles))
+        return self.verdict.document(copies=copies, troubles=list(self.troubles), notes=list(self.notes))
 
 
 def audit(env: str, found: Found, start: int = 0, end: int = 0, hosts: Collection[bytes] = ()) -> Audit:
     """Judge what was found."""
     width = max((seal.width for seal in found.seals), default=1)
     start -= start % width  # the bucket that a range begins in belongs to it
-    evidence = Evidence(found.seals, found.held, found.conflicts, found.sure, found.due, frozenset(found.healed))
+    healed = found.coverage.whole()
+    evidence = Evidence(found.seals, found.held, found.conflicts, found.asked, found.due, healed, sure=not found.unsure)
     verdict = judge(env, evidence, start, end, hosts)
-    nothing = [] if verdict.accounts else [f"no tailer of env {env} was found: are host, env, peer and archive right?"]
-    return Audit(verdict, found.copies, (*found.troubles, *nothing))
+    more = [] if verdict.accounts else [f"no tailer of env {env} was found: are host, env, peer and archive right?"]
+    if not found.asked and verdict.state == UNKNOWN:
+        more.append("unknown: a tailer that only a buck that was not asked has met would be missing here")
+    if verdict.state == COMPLETE:  # all that is stated is held, whatever else an unsure buck may hold
+        return Audit(verdict, found.copies, (*found.troubles, *more), tuple(found.unsure))
+    return Audit(verdict, found.copies, (*found.troubles, *found.unsure, *more))
 
 
 async def look_at_archive(archive: Archive, found: Found, deep: bool = False) -> None:
-    """Add what the archive's footers say; `deep`: every packet is put together again from its rows, and checked."""
+    """Add what the archive's footers say; `deep`: every packet is put together again from its rows, and checked.
+
+    An hour that is archived is over: whoever has not stated it to its end has been silent.
+    """
     from porter.proof import unproved  # numpy and pyarrow are loaded where there is an archive
 
     seals: dict[bytes, Seal] = {}
     for name in await archive.parts():
         footer = await archive.footer(name)
+        found.due = max(found.due, name.hour + HOUR_S)
+        found.coverage.add_footer(footer)
         wrong = set(await unproved(archive, name)) if deep else set()
         found.troubles += [f"{name}: the rows of packet {key.number} are not what its tailer sent" for key in wrong]
         for key, packet in ((packet.key, packet) for packet in footer.packets if packet.key not in wrong):
@@ -134,9 +147,9 @@ async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, de
             found.add(listed if signed is None else await _deep(cluster, listed, signed, found))
     found.troubles += [f"not asked: {member}: {member.trouble}" for member in cluster.silent]
     found.troubles = list(dict.fromkeys(found.troubles))
-    found.sure = found.sure and not cluster.silent
     if any(section.lost_after is not None for seal in found.seals for section in seal.sections):
-        found.healed = await healed(cluster)
+        await found.coverage.add_bucks(cluster)
+    found.asked = not cluster.silent
 
 
 async def sealed_and_gone(reader: Reader, tailers: Collection[bytes]) -> list[str]:
@@ -233,15 +246,3 @@ def _wrong(packet: Packet, signed: bytes | None) -> str:
     if signed is not None and content[:CONTENT_SIZE] != signed:
         return "it is not what its tailer has signed"
     return ""
-
-
-async def healed(cluster: Cluster) -> set[bytes]:
-    """Tailers of which only files are known, none with a hole: what a crash lost of these was read again."""
-    covered: defaultdict[tuple[bytes, bytes, bytes], Ranges] = defaultdict(Ranges)
-    for bucket in await cluster.buckets():
-        for answer in await cluster.ask_all(Streams(0, bucket.bucket)):
-            assert isinstance(answer.message, StreamsAre)
-            for _host, path, stream, tailer, offsets in answer.message.streams:
-                covered[tailer, stream, path] |= offsets
-    holed = {tailer for (tailer, _, path), offsets in covered.items() if len(offsets) > 1 or not path.startswith(b"/")}
-    return {tailer for tailer, _, _ in covered} - holed

@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from porter.archived import Archive
-from porter.catalog import DroppedRow, EmptyRow, Footer, PacketRow
+from porter.catalog import DroppedRow, EmptyRow, Footer, PacketRow, PartName
+from porter.coverage import Coverage
 from porter.merge import merged, tangles, text_of
 from porter.parquet import GROUP_LINE_MAX, GROUP_ROWS_MAX, Part, columns
 from porter.parquet_read import block_of_columns
@@ -90,6 +91,20 @@ class Hour:
             raise FormatError(f"{out.rows} rows were written, not {self._expected()}: this is a bug, nothing was put")
         await self._machine.slow(self._close, out)
         return out
+
+    async def still_alone(self, known: Sequence[PartName]) -> None:
+        """UnsteadyError if a part that is not among the `known` has bytes of these streams: another hour's, as a rule.
+
+        Two parts of one hour can't be put under one name. Of two hours they can, and a file that was read again may
+        have the same bytes in both: this is looked for at the last moment, when the part is written but for its name.
+        """
+        self._archive.refresh()
+        coverage = Coverage()
+        for name in set(await self._archive.parts()) - set(known):
+            coverage.add_footer(await self._archive.footer(name))
+        for span in self._shelf.spans():
+            if coverage.meets(span.tailer, span.stream, span.first, span.end):
+                raise UnsteadyError(f"another porter has just archived bytes of {span.path!r}")
 
     # ------------------------------------------------------------------------------------------------------- merging
 

@@ -5,11 +5,14 @@ For each tailer, over the buckets asked for:
     conflicting  its chain of seals forks, or two different packets are under one of its keys
     incomplete   packets that its seals name are nowhere to be had, or it says itself that something was dropped
     unknown      what can't be proved: a seal is missing in the chain, the host fell silent, its last seconds before
-                 a crash are lost, a buck that may hold the missing packets did not answer
+                 a crash are lost, a buck that may hold the missing packets did not answer or is not sure; numbers that
+                 no seal has ever stated
     complete     none of these, as of the last seal
 
-The worst of these is the tailer's state; the worst tailer's is the whole's. "Complete" never means more than the seals
-can say: the seal's number is part of the verdict. A missing packet whose class allowed that (one copy, or none of the
+The worst of these is the tailer's state; the worst tailer's is the whole's, but without every member's answer that is
+never "complete": a tailer that only the silent one has met would be missing. A buck that answers and is not sure what
+it holds changes nothing as long as the others hold all that is stated. "Complete" never means more than the seals can
+say: the seal's number is part of the verdict. A missing packet whose class allowed that (one copy, or none of the
 resending) is incomplete too, but `allowed`: no promise was broken.
 
 Pure: what is held comes as sets of numbers, from bucks or from an archive's footers; the answer is one JSON document.
@@ -20,6 +23,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from protocol.packet import Class, Key
@@ -95,8 +100,9 @@ class Account:
 class Evidence:
     """What there is to judge by. `held`: epoch of a tailer -> bucket -> packet numbers, over all sources.
 
-    `asked`: were all members asked, and sure, so that what nobody holds is nowhere? `due`: tailers that are alive must
-    have stated everything before this bucket. `healed`: tailers whose lost epochs left no hole in any file.
+    `asked`: did all members answer? `sure`: was each of these sure, so that what nobody holds is nowhere? `due`:
+    tailers that are alive must have stated everything before this bucket. `healed`: tailers whose lost epochs left no
+    hole in any file.
     """
 
     seals: Sequence[Seal]
@@ -105,6 +111,7 @@ class Evidence:
     asked: bool = True
     due: int = 0
     healed: frozenset[bytes] = frozenset()
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,8 @@ class Verdict:
     @property
     def state(self) -> str:
         """The worst of its accounts. Nothing at all is unknown: a mistyped archive must not look complete."""
-        return max((account.state for account in self.accounts), key=_WORSE.index, default=UNKNOWN)
+        states = [account.state for account in self.accounts] or [UNKNOWN]
+        return max(*states, COMPLETE if self.asked else UNKNOWN, key=_WORSE.index)
 
     def document(self, **more: object) -> dict[str, object]:
         """The verdict as a JSON document; `more` are members of its own for who writes it (objects, roster)."""
@@ -182,6 +190,7 @@ def _account(tailer: bytes, seals: Sequence[Seal], evidence: Evidence, window: _
         since = max(since, seal.until)
     unstated = _unstated(held, stated, window)
     account.unstated = sum(unstated.values())
+    _note_unstated(account, ordered, stated, window)
     if ordered:
         _note_silence(account, ordered[-1], min(unstated, default=None), evidence.due, window)
     elif account.unstated:
@@ -229,7 +238,7 @@ def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evide
     account.dropped += section.dropped
     missing = section.numbers - held.get(section.bucket, Ranges()) - section.given_up
     width = 1  # a bucket is named by its start; the reader knows how wide it is
-    if missing and evidence.asked:
+    if missing and evidence.asked and evidence.sure:
         reason = "sealed, and nobody has it"
         account.gaps.append(Gap(section.epoch, section.bucket, missing, _allowed(section.kind), reason))
     elif missing:
@@ -245,6 +254,38 @@ def _note_losses(account: Account, section: Section, since: int, until: int, evi
     if section.lost_after is not None and account.tailer not in evidence.healed:
         reason = f"what epoch {section.epoch:x} wrote after packet {section.lost_after} was lost in a crash"
         account.unknown.append(Unknown(since, max(until, section.bucket + 1), reason))
+
+
+def _note_unstated(account: Account, ordered: Sequence[Seal], stated: Mapping[int, Ranges], window: _Window) -> None:
+    """Numbers below the highest that a seal states, and that none does: a tailer gives them out without a hole.
+
+    Where a seal is missing that was said; an epoch that a crash ended may have lost any.
+    """
+    if len(ordered) != (ordered[-1].number + 1 if ordered else 0):
+        return
+    sections = [section for seal in ordered for section in seal.sections]
+    lost = {section.epoch for section in sections if section.lost_after is not None}
+    for epoch, numbers in stated.items():
+        if epoch in lost or not numbers:
+            continue
+        given_up = [section.given_up for section in sections if section.epoch == epoch]
+        for first, end in numbers.holes(0, numbers.last + 1) - reduce(or_, given_up, Ranges()):
+            start, until = _around(ordered, epoch, first)
+            if window.meets(start, until):
+                reason = f"packets {first}-{end - 1} of epoch {epoch:x} were never stated"
+                account.unknown.append(Unknown(start, until, reason))
+
+
+def _around(ordered: Sequence[Seal], epoch: int, number: int) -> tuple[int, int]:
+    """The buckets in which a packet of this number must lie: it was due in the first seal that goes beyond it."""
+    since = 0
+    for seal in ordered:
+        mine = [section for section in seal.sections if section.epoch == epoch and section.numbers]
+        if any(section.numbers.last > number for section in mine):
+            buckets = [section.bucket for section in mine]
+            return min(since, *buckets), max(seal.until, *(bucket + 1 for bucket in buckets))
+        since = seal.until
+    return 0, 0
 
 
 def _allowed(kind: Class) -> bool:

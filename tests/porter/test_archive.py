@@ -12,7 +12,9 @@ import trio
 from porter.archive import due
 from porter.catalog import PartName
 from porter.cluster import Bucket
+from porter.hour import Hour
 from porter.objects import FolderObjects, MemoryObjects
+from porter.part import PartWriter
 from protocol.errors import FormatError
 from protocol.packet import build
 from service.faults import armed
@@ -237,6 +239,32 @@ async def test_an_hour_that_is_not_yet_quiet_gets_neither_part_nor_verdict() -> 
         buck.arrivals = {}
     await archive(bucks, objects, older_s=3600)
     assert len(names(objects)) == 6
+
+
+async def test_two_porters_on_different_hours_write_a_reread_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tailer lost its journal and read the file again, an hour later; each porter sees one of the two."""
+    before, after, objects = bucks_of(2), bucks_of(2), MemoryObjects()
+    tailer, raw = FakeTailer(), lines_of(0, 40)
+    first = tailer.read(b"/a", raw)
+    tailer.epoch, tailer.number = 2, 0
+    again = tailer.read(b"/a", raw + lines_of(40, 5), bucket=BUCKET + 3600)
+    before[0].put(first)
+    after[0].put(again)
+    write, turns = Hour.write, [after]
+
+    async def write_while_another_puts(job: Hour, path: Path) -> PartWriter:
+        written = await write(job, path)
+        if turns:
+            await archive(turns.pop(), objects)
+        return written
+
+    monkeypatch.setattr(Hour, "write", write_while_another_puts)
+    await archive(before, objects)
+    assert sum(row_counts(objects)) == 45
+    assert await lines(objects) == sorted((raw + lines_of(40, 5)).splitlines(keepends=True))
+    keys = {packet.key for footer in footers(objects) for packet in footer.packets}
+    assert keys == {packet.header.key for packet in tailer.packets}
+    assert await wrong(objects) == []
 
 
 def bucket(start: int, arrival: int = 0) -> Bucket:

@@ -70,14 +70,40 @@ async def test_with_a_dead_buck_what_is_missing_is_unknown_and_what_is_there_is_
     bucks, _, _ = fleet(copies=2)
     bucks[2].dead = True
     found = await audited(bucks)
-    assert found.verdict.state == COMPLETE, "the others have a copy of each"
-    assert found.troubles == ("not asked: buck2 (buck2:7000): Connection refused",)
+    (account,) = found.verdict.accounts
+    assert account.state == COMPLETE, "the others have a copy of each"
+    assert found.verdict.state == UNKNOWN, "a tailer that it alone has met would be missing"
+    assert lines_of(found) == [
+        "not asked: buck2 (buck2:7000): Connection refused",
+        "unknown: a tailer that only a buck that was not asked has met would be missing here",
+    ]
     bucks, _, _ = fleet(copies=1)
     bucks[2].dead = True
+    (account,) = (await audited(bucks)).verdict.accounts
+    assert account.state == UNKNOWN
+
+
+async def test_a_tailer_that_only_a_silent_buck_has_met_makes_nothing_complete() -> None:
+    bucks, _, _ = fleet()
+    other = FakeTailer("web2")
+    bucks[2].put(other.read(b"/other", b"alone\n"))
+    assert (await audited(bucks)).verdict.state == UNKNOWN  # it has sealed nothing yet
+    bucks[2].dead = True
     assert (await audited(bucks)).verdict.state == UNKNOWN
+    assert (await audited(bucks)).document()["state"] == "unknown"
 
 
-async def test_a_buck_that_is_unsure_counts_as_not_asked() -> None:
+async def test_a_buck_that_is_unsure_takes_nothing_from_what_the_others_hold() -> None:
+    """It was killed and started again: what is stated is there, so nothing waits for its repair."""
+    bucks, _, _ = fleet()
+    bucks[1].unsure = True
+    found = await audited(bucks)
+    assert (found.verdict.state, found.troubles) == (COMPLETE, ())
+    assert found.notes == ("unsure what it holds: buck1 (buck1:7000)",)
+    assert lines_of(found) == list(found.notes)
+
+
+async def test_what_an_unsure_buck_may_hold_is_unknown_where_it_is_missing() -> None:
     bucks, _, _ = fleet()
     bucks[1].unsure = True
     for buck in bucks:

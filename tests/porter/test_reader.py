@@ -17,10 +17,10 @@ from porter.objects import MemoryObjects
 from porter.progress import Progress
 from porter.reader import Reader
 from porter.transfer import cat, generations
-from porter.verdict import COMPLETE
+from porter.verdict import COMPLETE, UNKNOWN, Verdict
 from protocol.messages import Get
 from protocol.query import parse
-from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeTailer, bucks_of, cluster_of, lines_of
+from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of
 from tests.porter.sealing import Chain
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -147,6 +147,46 @@ async def test_the_archive_alone_can_be_audited() -> None:
         verdict = audit(ENV, found).verdict
         assert verdict.state == COMPLETE
         assert [account.packets for account in verdict.accounts] == [len(tailer.packets)]
+
+
+async def archive_audit(bucks: list[FakeBuck]) -> Verdict:
+    """The verdict from the archive alone."""
+    async with cluster_of(bucks) as cluster:
+        found = Found()
+        await look_at_archive(await archived(cluster), found)
+        return audit(ENV, found).verdict
+
+
+def crashed(*, hole: bool = False, path: bytes = b"/a") -> FakeBuck:
+    """What a tailer wrote that was killed, started again, read on where it was, and has sealed that."""
+    (buck,), tailer = bucks_of(1), FakeTailer()
+    raw = lines_of(0, 20)
+    tailer.read(path, raw[:400])
+    chain = Chain(tailer)
+    tailer.epoch, tailer.number = 2, 0
+    at = 440 if hole else 400
+    tailer.read(path, raw[at:], first=at, bucket=HOUR + 3600)
+    seals = [
+        chain.seal(tailer.packets[:1], lost_after=0),
+        chain.seal(tailer.packets[1:], until=HOUR + 7200, closing=True),
+    ]
+    buck.put(tailer.packets)
+    buck.seals = [seal.data for seal in seals]
+    return buck
+
+
+async def test_the_archive_alone_shows_that_a_killed_tailer_has_read_its_files_again() -> None:
+    assert (await archive_audit([crashed()])).state == COMPLETE
+    assert (await archive_audit([crashed(hole=True)])).state == UNKNOWN
+    assert (await archive_audit([crashed(path=b"tcp")])).state == UNKNOWN
+
+
+async def test_a_host_that_fell_silent_in_the_last_archived_hour_is_unknown_from_the_archive_alone() -> None:
+    for until, state in ((HOUR + 1800, UNKNOWN), (HOUR + 3600, COMPLETE)):
+        bucks, tailer = bucks_of(1), tailer_with(3)
+        bucks[0].put(tailer.packets)
+        bucks[0].seals = [Chain(tailer).seal(tailer.packets, until=until).data]
+        assert (await archive_audit(bucks)).state == state
 
 
 async def test_packets_that_are_gone_are_said_even_if_no_hole_shows() -> None:

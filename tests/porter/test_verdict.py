@@ -69,10 +69,40 @@ def test_what_a_class_allowed_to_be_lost_is_incomplete_and_no_broken_promise() -
 
 def test_a_missing_packet_that_a_silent_buck_may_have_is_unknown() -> None:
     _, packets, chain = five()
-    verdict = judged([chain.seal(packets)], packets[:4], asked=False)
-    assert verdict.state == UNKNOWN
-    assert "may be on a buck that was not asked" in verdict.accounts[0].unknown[0].reason
-    assert not verdict.document()["asked"]
+    seal = chain.seal(packets)
+    for fact in ("asked", "sure"):
+        verdict = judged([seal], packets[:4], **{fact: False})
+        assert verdict.state == verdict.accounts[0].state == UNKNOWN
+        assert "may be on a buck that was not asked" in verdict.accounts[0].unknown[0].reason
+    assert not judged([seal], packets, asked=False).document()["asked"]
+
+
+def test_without_every_answer_nothing_is_complete_but_without_certainty_what_is_held_is() -> None:
+    _, packets, chain = five()
+    seal = chain.seal(packets)
+    assert judged([seal], packets, sure=False).state == COMPLETE
+    verdict = judged([seal], packets, asked=False)
+    assert (verdict.state, verdict.accounts[0].state) == (UNKNOWN, COMPLETE)
+
+
+def test_numbers_that_no_seal_has_stated_are_unknown() -> None:
+    _, packets, chain = five()
+    seals = [chain.seal(packets[:1]), chain.seal([packets[1], packets[4]], until=DUE + WIDTH)]
+    verdict = judged(seals, packets)
+    (unknown,) = verdict.accounts[0].unknown
+    assert unknown.reason == "packets 2-3 of epoch 1 were never stated"
+    assert (unknown.start, unknown.end) == (BUCKET, DUE + WIDTH)
+    late = judge(ENV, Evidence(seals, held_of(packets)), start=DUE + WIDTH)
+    assert late.state == COMPLETE, "it was due before"
+
+
+def test_numbers_that_were_given_up_stated_later_or_lost_in_a_crash_are_not_missing_from_the_seals() -> None:
+    _, packets, chain = five()
+    seals = [chain.seal(packets[3:]), chain.seal(packets[:2], given_up=Ranges([(2, 3)]))]
+    assert judged(seals, packets).accounts[0].unknown == []
+    tailer, packets, chain = five()
+    seal = chain.seal(packets[3:], lost_after=4)
+    assert judged([seal], packets, healed=frozenset({tailer.key.node})).state == COMPLETE
 
 
 def test_a_missing_seal_makes_its_time_unknown() -> None:
