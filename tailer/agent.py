@@ -33,9 +33,10 @@ from service.machine import Machine
 from service.run import DONE, NOT_DONE
 from tailer.blocks import Blocks, Draft
 from tailer.checkpoint import Checkpoint
+from tailer.former import find_former
 from tailer.inputs.files import Glob, Scanner
 from tailer.inputs.known import Known
-from tailer.inputs.naming import Naming
+from tailer.inputs.naming import Former, Naming
 from tailer.inputs.reader import Reader
 from tailer.inputs.watching import Watching
 from tailer.journal import Journal, JournalError, JournalFull
@@ -148,26 +149,35 @@ class Agent:
             names = ", ".join(str(address) for address in self.settings.to)
             log.error("no buck answered: nothing was read; start one, or correct --to", to=names)
             return
-        recovered = await recover(self.journal, self.members, min(patience, RECOVER_S))
-        self._inputs = self._make_inputs(recovered.coverage)
+        patience = min(patience, RECOVER_S)
+        recovered = await recover(self.journal, self.members, patience)
+        former = Former()
+        if recovered.behind:
+            sweep = await self._scanner().sweep()
+            former = await find_former(self.journal, self.members, self.machine.disk, sweep, patience)
+        self._inputs = self._make_inputs(recovered.coverage, former)
         self.journal.state = self._checkpoint
 
-    def _make_inputs(self, coverage: dict[bytes, Ranges]) -> "Inputs":
-        settings, machine, parts = self.settings, self.machine, self._parts
+    def _scanner(self) -> Scanner:
+        return Scanner(self.machine.disk, self._parts.globs, self._parts.excluded)
+
+    def _make_inputs(self, coverage: dict[bytes, Ranges], former: Former) -> "Inputs":
+        settings, machine = self.settings, self.machine
         checkpoint = self.journal.recovered.checkpoint or Checkpoint()
         naming = Naming(
-            parts.kinds,
+            self._parts.kinds,
             begin=settings.begin,
             now_ns=machine.time_ns(),
             patient=not settings.once,
             same_boot=checkpoint.boot_id in (b"", machine.boot_id),
             states=checkpoint.streams,
             coverage=coverage,
+            former=former,
         )
         blocks = Blocks(self.journal.width, self._host, gather=settings.once or settings.backfill)
         known = Known(machine.disk, naming, settings.rotate_wait)
         reader = Reader(machine, known, blocks, self._ship, open_files=settings.open_files)
-        watching = Watching(machine, Scanner(machine.disk, parts.globs, parts.excluded), known, reader)
+        watching = Watching(machine, self._scanner(), known, reader)
         return Inputs(blocks, known, reader, watching)
 
     def _checkpoint(self) -> Checkpoint:

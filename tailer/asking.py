@@ -31,6 +31,7 @@ class Account:
     known: set[int] = field(default_factory=set)  # the epochs that the journal knew before
     held: dict[bytes, dict[int, Ranges]] = field(default_factory=dict)  # node -> epoch -> numbers
     streams: dict[bytes, Ranges] = field(default_factory=dict)
+    names: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)  # stream -> path, hash of its head
     sealed: dict[int, Ranges] = field(default_factory=dict)
     stated_lost: set[int] = field(default_factory=set)  # epochs that a seal calls lost after some number
     head: Seal | None = None
@@ -52,7 +53,8 @@ class Account:
         mine = self.held.setdefault(node, {})
         for epoch, numbers in answer.epochs:
             mine[epoch] = mine.get(epoch, Ranges()) | numbers
-        for stream, _, _, offsets in answer.streams:
+        for stream, path, head, offsets in answer.streams:
+            self.names[stream] = path, head
             self.streams[stream] = self.streams.get(stream, Ranges()) | offsets
 
     def take_seal(self, seal: Seal) -> None:

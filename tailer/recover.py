@@ -14,7 +14,7 @@ A member that stays silent makes the answer a lower bound: more is read again th
 its identity. Nothing here decodes a line.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import trio
@@ -33,6 +33,7 @@ from tailer.members import Members
 from tailer.replay import FIRST_NUMBER
 
 PATIENCE_S = 60.0
+HEAD_S = 5.0  # one buck is asked for the last seal at each start
 NS = 1_000_000_000
 
 log = get_log("tailer.recover")
@@ -48,6 +49,9 @@ class Recovered:
     unsure: bool = False
     fetched: int = 0
     given_up: int = 0
+    behind: bool = (
+        False  # the journal is gone, damaged or older than what the bucks have: it may have forgotten streams
+    )
 
 
 def is_needed(journal: Journal) -> bool:
@@ -57,7 +61,8 @@ def is_needed(journal: Journal) -> bool:
 
 async def recover(journal: Journal, members: Members, patience_s: float = PATIENCE_S) -> Recovered:
     """Once, before anything is read. JournalError if the journal can't be written."""
-    if not is_needed(journal):
+    restored = not is_needed(journal) and await _is_restored(journal, members, min(patience_s, HEAD_S))
+    if not restored and not is_needed(journal):
         return Recovered(False, journal.recovered.coverage)
     streams = sorted({*journal.recovered.coverage, *(stream.id for stream in journal.last_streams)})
     account = Account(known=set(journal.recovered.ends))
@@ -74,8 +79,10 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     with trio.move_on_after(ANSWER_S):
         recovered.fetched = await _fetch(journal, members, account)
     recovered.given_up = _close_epochs(journal, account, sure)
-    journal.cover(account.streams)
-    recovered.coverage = journal.coverage
+    recovered.behind = restored or not _is_ordinary(journal)
+    if not restored:  # a file restored with its journal may have other bytes by now where bucks have the old ones
+        journal.cover(account.streams)
+        recovered.coverage = journal.coverage
     if sure or _is_ordinary(journal):
         journal.settle()
     await journal.sync()
@@ -85,24 +92,29 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     return recovered
 
 
+async def _is_restored(journal: Journal, members: Members, patience_s: float) -> bool:
+    """Do the bucks have a later seal than a journal that was closed in order? Then it is an old copy. One is asked."""
+    if journal.chain.head[0] < 0 and not journal.recovered.found:
+        return False  # the very first start
+    account = Account()
+    with trio.move_on_after(patience_s):
+        for buck in members.linked():
+            try:
+                async with members.reach(buck) as asker:
+                    await ask_seals(account, asker, journal.node, journal.chain.head[0] + 1)
+                break
+            except (ProtocolError, OSError) as error:
+                log.debug("a member did not answer", node=buck.node.hex(), why=str(error))
+    restored = account.head is not None
+    if restored:
+        log.warning("the journal is older than the seals that bucks have", folder=journal.folder)
+    return restored
+
+
 def _is_ordinary(journal: Journal) -> bool:
     """A killed process, whose journal has all that it ever knew: a member that is dead needn't be asked each time."""
     found = journal.recovered
     return found.epoch is not None and found.epoch >> BOOT_SHIFT == journal.boots - 1 and not found.holes
-
-
-async def covered(
-    journal: Journal, members: Members, streams: Sequence[bytes], patience_s: float = PATIENCE_S
-) -> dict[bytes, Ranges]:
-    """How far bucks and journal cover these streams: for files that the journal knows nothing of any more."""
-    account = Account()
-
-    async def ask(node: bytes, asker: Asker) -> None:
-        await ask_covered(account, node, asker, journal.node, streams, ())
-
-    await ask_all(members, patience_s, account, ask)
-    journal.cover(account.streams)
-    return {stream: journal.coverage[stream] for stream in streams if stream in journal.coverage}
 
 
 # --- drawing conclusions ------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ class Follow:
         self.device = found.stat.device
         self.path = self.where = found.path
         self.seen = found.stat  # what the last look at the file said
+        self.first_size = found.stat.size  # when it was found
         self.file: File | None = None
         self.source: Source | None = None
         self.head = self.tail = b""

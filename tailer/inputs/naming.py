@@ -14,6 +14,7 @@ import itertools
 import posixpath
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from protocol.identity import head_hash
 from protocol.packet import Class
@@ -31,6 +32,18 @@ LOST_MAX = 128
 SUSPECT_S = 3.0
 
 log = get_log("tailer.files")
+
+Place = tuple[Key, bytes]  # a file and the hash of its head: what its generations have in common
+
+
+@dataclass
+class Former:
+    """What bucks know of files that the journal has forgotten (found by former.py)."""
+
+    coverage: dict[bytes, Ranges] = field(default_factory=dict)
+    goes_on: dict[Place, int] = field(default_factory=dict)  # the generation whose end the file has
+    used: dict[Place, int] = field(default_factory=dict)  # the last generation known
+    lost: tuple[StreamState, ...] = ()  # streams that no file goes on with; one may be a copy
 
 
 class Lost:
@@ -71,6 +84,7 @@ class Naming:
         same_boot: bool = True,
         states: Iterable[StreamState] = (),
         coverage: Mapping[bytes, Ranges] | None = None,
+        former: Former | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.changes = 0  # grows with each stream that begins, ends, or goes on in another file
@@ -82,13 +96,15 @@ class Naming:
         self._patient = patient  # may wait for what a file becomes; not so when everything is read once
         self._handles = itertools.count(1)
         self._handle_of: dict[bytes, int] = {}  # of lost streams: one that goes on in a copy may be in an open builder
-        self._coverage = dict(coverage or {})
+        self._former = former or Former()
+        self._coverage = {**self._former.coverage, **(coverage or {})}
         self._heads: dict[bytes, set[Follow]] = {}
-        self._generations: dict[tuple[Key, bytes], int] = {}
+        self._generations: dict[Place, int] = dict(self._former.used)
         self._lost = Lost()
         self._newest_ns = 0  # no file known before the restart was born later
-        for state in states:
+        for state in (*self._former.lost, *states):
             self._remember(state)
+        self._newest_ns = max([self._newest_ns, *(key[1] for key, _ in self._former.goes_on)])
 
     def _remember(self, state: StreamState) -> None:
         self._count_generation(_key(state), state.head, state.generation)
@@ -123,7 +139,8 @@ class Naming:
         follow.unfinished = bool(first) and not head
         if not head:
             return False
-        if not follow.is_cut and (self._is_return(follow, head) or self._is_copy(follow, head)):
+        goes_on = (follow.key, head_hash(head)) in self._former.goes_on
+        if not follow.is_cut and not goes_on and (self._is_return(follow, head) or self._is_copy(follow, head)):
             return True
         if self._is_suspect(follow, head, now, final):
             return False
@@ -201,11 +218,12 @@ class Naming:
         return file.size() < other.read_to or file.pread(len(other.tail), at) == other.tail
 
     def _name_anew(self, follow: Follow, head: bytes) -> None:
-        generation = self._generations.get((follow.key, head_hash(head)), -1) + 1
+        generation = self._next_generation(follow, (follow.key, head_hash(head)))
         stream = stream_of(follow.key, head, generation)
         covered = self._coverage.get(stream) or Ranges()
         if covered and covered.last >= follow.open().size():  # the bucks hold more of it: it was cut since
-            generation += 1
+            follow.is_first = False
+            generation = max(generation, self._generations.get((follow.key, head_hash(head)), 0)) + 1
             stream, covered = stream_of(follow.key, head, generation), Ranges()
         start = covered.first if covered and self._begin != "head" else self._start(follow, head)
         source = self._source(stream, follow.path, head, follow.seen.mtime_ns)
@@ -214,13 +232,21 @@ class Naming:
         self._enter(follow)
         self.counts["followed"] += 1
 
+    def _next_generation(self, follow: Follow, place: Place) -> int:
+        """The one that bucks know and the file still has, else the first that is free."""
+        if place in self._former.goes_on:
+            return self._former.goes_on.pop(place)
+        if place in self._former.used:
+            follow.is_first = False  # it was written anew while nobody looked: all of it is new
+        return self._generations.get(place, -1) + 1
+
     def _start(self, follow: Follow, head: bytes) -> int:
         """Only what was there at the start may be skipped; what appears later is read from its head."""
         birth_ns = follow.key[1]
         if not follow.is_first or self._begin == "head" or (self._newest_ns and birth_ns > self._newest_ns):
             return follow.start
         file = follow.open()
-        size = file.size()
+        size = min(file.size(), follow.first_size)
         if self._day is None:
             return end_of_lines(file, size)
         return self._day.begins_at(file, size, birth_ns, follow.seen.mtime_ns)
