@@ -126,9 +126,10 @@ class Archiver:
         return max(before) + HOUR_S if before else hour
 
     async def _hour(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[Seal]) -> Archived:
-        mine = _of_hour(seals, hour)
         for _ in range(TRIES):
             self._archive.refresh()
+            since = max((name.hour + HOUR_S for name in await self._archive.parts() if name.hour < hour), default=0)
+            mine = _of_hours(seals, since, hour + HOUR_S)
             asked = _Asked()
             try:
                 report = await self._part(hour, buckets, [seal.data for seal in mine], asked)
@@ -227,8 +228,11 @@ def _without(held: set[Key]) -> Callable[[Epoch, Ranges], Ranges]:
     return lambda epoch, found: found - numbers[epoch] if epoch in numbers else found
 
 
-def _of_hour(seals: Sequence[Seal], hour: int) -> list[Seal]:
-    """The seals that say something of an hour, and those between: together the hours hold whole chains."""
+def _of_hours(seals: Sequence[Seal], start: int, end: int) -> list[Seal]:
+    """The seals that say something of the time since the last part, and those between: parts hold whole chains.
+
+    An hour without any packet has no part, so the next part has its seals too.
+    """
     chains: defaultdict[bytes, list[Seal]] = defaultdict(list)
     for seal in sorted(seals, key=lambda seal: seal.number):
         chains[seal.tailer].append(seal)
@@ -236,8 +240,8 @@ def _of_hour(seals: Sequence[Seal], hour: int) -> list[Seal]:
     for chain in chains.values():
         before = 0
         for seal in chain:
-            states = any(hour <= section.bucket < hour + HOUR_S for section in seal.sections)
-            if states or (seal.until > hour and before < hour + HOUR_S):
+            states = any(start <= section.bucket < end for section in seal.sections)
+            if states or (seal.until > start and before < end):
                 found.append(seal)
             before = seal.until
     return found

@@ -181,6 +181,21 @@ async def test_the_archive_alone_shows_that_a_killed_tailer_has_read_its_files_a
     assert (await archive_audit([crashed(path=b"tcp")])).state == UNKNOWN
 
 
+async def test_a_chain_over_an_hour_without_any_packet_is_whole_in_the_archive() -> None:
+    (buck,), tailer = bucks_of(1), FakeTailer()
+    chain = Chain(tailer)
+    chain.seal([], until=HOUR - 3600)  # it had nothing to say at first either
+    chain.seal(tailer.read(b"/a", b"one\n"), until=HOUR + 3600)
+    chain.seal([], until=HOUR + 3600 + 1800)
+    chain.seal([], until=HOUR + 7200)
+    chain.seal(tailer.read(b"/a", b"two\n", first=4, bucket=HOUR + 7200), until=HOUR + 10800, closing=True)
+    buck.put(tailer.packets)
+    buck.seals = [seal.data for seal in chain.seals]
+    verdict = await archive_audit([buck])
+    assert [account.unknown for account in verdict.accounts] == [[]]
+    assert verdict.state == COMPLETE
+
+
 async def test_a_host_that_fell_silent_in_the_last_archived_hour_is_unknown_from_the_archive_alone() -> None:
     for until, state in ((HOUR + 1800, UNKNOWN), (HOUR + 3600, COMPLETE)):
         bucks, tailer = bucks_of(1), tailer_with(3)
