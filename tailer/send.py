@@ -50,7 +50,7 @@ class Sender:
         self.members = members
         self.counters: Counter[str] = Counter()
         self.placed = trio.Event()  # replaced each time a packet reaches A1
-        self._queue: deque[Slot] = deque(journal.ledger.unplaced)
+        self._queue: deque[Slot] = deque()
         self._parked: set[Slot] = set()
         self._hot: dict[Slot, Packet] = {}  # fresh packets, as far as the window's bytes go
         self._hot_bytes = 0
@@ -75,7 +75,9 @@ class Sender:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send for ever; first what the journal holds from before, and what was fetched into it since."""
+        queued = set(self._queue)
+        self._queue.extend(slot for slot in self.journal.ledger.unplaced if slot not in queued)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._unpark)
             while True:

@@ -11,7 +11,9 @@ from protocol.messages import Put
 from protocol.packet import Class
 from tailer.send import WINDOW_PACKETS
 from tests.simulation.machine import World, simulate
+from tests.simulation.platter import Folder
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
+from tests.tailer.journals import FOLDER, open_journal
 
 Scenario = Callable[[World, trio.Nursery], Awaitable[None]]
 
@@ -262,6 +264,32 @@ def test_a_restart_sends_what_the_last_run_could_not_and_only_that() -> None:
         assert holders(bucks) == {(1 << 32, number): 2 for number in range(15)}
         assert tailer.sender.counters["sent"] == 10
         assert tailer.sender.counters["sent_again"] == 10
+
+    run(scenario)
+
+
+def test_a_packet_that_was_fetched_before_sending_begins_gets_its_copies() -> None:
+    """As after a lost journal: one buck alone has it."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        await tailer.send(1)
+        await tailer.until_placed()
+        holder = next(buck for buck in bucks if buck.packets)
+        (packet,) = holder.packets.values()
+        for buck in bucks:
+            if buck is not holder:
+                buck.packets.clear()
+        tailer.stop()
+        folder = world.host("tailer").platter.find(FOLDER)
+        assert isinstance(folder, Folder)
+        folder.names.clear()
+        machine = world.machine("tailer")
+        tailer = Sending(machine, await open_journal(machine, 2 << 32), [bucks[0].address])
+        tailer.journal.adopt(packet, [holder.node])
+        nursery.start_soon(tailer.run)
+        await tailer.until_placed()
+        assert set(holders(bucks).values()) == {2}
 
     run(scenario)
 
