@@ -40,7 +40,6 @@ class Writer:
 
     def __post_init__(self) -> None:
         self._random = random.Random(f"{self.seed} {self.number}")
-        self._now = datetime.now(UTC)
         self._n = 0
 
     @property
