@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from porter.audit import Audit, Found, audit, look_at_bucks
-from porter.report import lines_of
+from porter.report import audit_table, lines_of
 from porter.status import status, status_document
 from porter.verdict import COMPLETE, CONFLICTING, INCOMPLETE, UNKNOWN
 from protocol.packet import Packet, build, read
@@ -101,6 +101,31 @@ async def test_a_buck_that_is_unsure_takes_nothing_from_what_the_others_hold() -
     assert (found.verdict.state, found.troubles) == (COMPLETE, ())
     assert found.notes == ("unsure what it holds: buck1 (buck1:7000)",)
     assert lines_of(found) == list(found.notes)
+
+
+async def test_nothing_at_all_is_unknown() -> None:
+    found = await audited(bucks_of(2))
+    assert found.verdict.state == UNKNOWN
+    assert found.troubles == (f"no tailer of env {ENV} was found: are host, env, peer and archive right?",)
+
+
+async def test_a_tailer_that_had_nothing_to_say_is_complete() -> None:
+    bucks = bucks_of(2)
+    bucks[0].seals = [Chain(FakeTailer()).seal([], until=BUCKET + 3 * WIDTH, closing=True).data]
+    found = await audited(bucks)
+    assert (found.verdict.state, found.troubles) == (COMPLETE, ())
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+async def test_the_last_word_of_a_table_and_the_exit_code_agree(
+    copies: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucks, _, _ = fleet(copies)
+    bucks[0].seals = [b"no seal"]
+    for dead, words in ((False, "complete, but see above"), (True, "unknown")):
+        bucks[2].dead = dead
+        audit_table(await audited(bucks))
+        assert capsys.readouterr().out.splitlines()[-1] == words
 
 
 async def test_what_an_unsure_buck_may_hold_is_unknown_where_it_is_missing() -> None:
