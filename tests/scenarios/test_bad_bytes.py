@@ -83,7 +83,14 @@ async def put(asker: Asker, packet: bytes) -> m.Ok | m.No:
     return answer
 
 
-async def test_a_damaged_packet_on_the_wire_is_refused_and_the_link_goes_on(arena: Arena) -> None:
+async def put_all(arena: Arena, *packets: bytes) -> list[m.Ok | m.No]:
+    """The answers of the first buck, over one link."""
+    host, _, port = arena.buck(0).address.rpartition(":")
+    async with open_asker(await trio.open_tcp_stream(host, int(port)), hello(arena)) as asker:
+        return [await put(asker, packet) for packet in packets]
+
+
+def test_a_damaged_packet_on_the_wire_is_refused_and_the_link_goes_on(arena: Arena) -> None:
     writer = arena.writer("wire")
     writer.write(LINES)
     arena.done(arena.feed(writer))
@@ -93,15 +100,16 @@ async def test_a_damaged_packet_on_the_wire_is_refused_and_the_link_goes_on(aren
     packet = data[start:end]
     flipped = bytearray(packet)
     flipped[len(packet) // 2] ^= 1
-    host, _, port = buck.address.rpartition(":")
     stored = counted(buck, "packets_stored_total")
-    async with open_asker(await trio.open_tcp_stream(host, int(port)), hello(arena)) as asker:
-        for bad, why in ((bytes(flipped), "the digest does not fit"), (packet[:-9], "bytes of a packet of")):
-            answer = await put(asker, bad)
-            assert isinstance(answer, m.No)
-            assert answer.reason == "sum"
-            assert why in answer.text
-        assert isinstance(await put(asker, packet), m.Ok)  # the same link, the same packet, whole
+    refused, torn, taken = trio.run(put_all, arena, bytes(flipped), packet[:-9], packet)
+    assert isinstance(refused, m.No)
+    assert (refused.reason, refused.text) == ("sum", "not a good packet: the digest does not fit")
+    assert isinstance(torn, m.No)
+    assert (torn.reason, torn.text) == (
+        "sum",
+        f"not a good packet: {len(packet) - 9} bytes of a packet of {len(packet)}",
+    )
+    assert isinstance(taken, m.Ok)  # over the same link, the same packet, whole
     assert counted(buck, 'packets_refused_total{reason="sum"}') == 2
     assert counted(buck, "packets_stored_total") == stored
     arena.check(writer)

@@ -78,9 +78,9 @@ class Writer:
         if draw.random() < 0.001 or n == count // 2:
             text += bytes(draw.choices(b"abcdefghij ", k=100)) * (LONG // 100)
         if draw.random() < 0.4:
-            ago = self.spread_s * (1 - STEPS * n // count / STEPS) + draw.choice(
-                [0, 0, 0, 0.5]
-            )  # some a little out of order
-            at = self._now - timedelta(seconds=ago)
+            ago = self.spread_s * (1 - STEPS * n // count / STEPS)
+            if n:
+                ago += draw.choice([0, 0, 0, 0.5])  # some are a little out of order
+            at = datetime.now(UTC) - timedelta(seconds=ago)
             text = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode() + text
         return text + end
