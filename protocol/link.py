@@ -169,13 +169,23 @@ class _Question:
         """Something was put into `answers` or `error`."""
         self._news.set()
 
-    async def answer(self) -> Message:
-        """The next answer; LinkLost when there will be none."""
-        while not self.answers:
-            if self.error:
-                raise self.error
+    @property
+    def is_answered(self) -> bool:
+        """Is there an answer, or will there be none?"""
+        return bool(self.answers) or self.error is not None
+
+    async def wait(self) -> None:
+        """Returns when `is_answered`."""
+        while not self.is_answered:
             self._news = trio.Event()
             await self._news.wait()
+
+    async def answer(self) -> Message:
+        """The next answer; LinkLost when there will be none."""
+        await self.wait()
+        if not self.answers:
+            assert self.error
+            raise self.error
         return self.answers.popleft()
 
 
@@ -234,6 +244,14 @@ class Asker:
             self.forget(number)
             raise
         return number
+
+    def is_answered(self, number: int) -> bool:
+        """Can `take` tell at once, be it LinkLost?"""
+        return self._questions[number].is_answered
+
+    async def wait(self, number: int) -> None:
+        """Returns when `is_answered`."""
+        await self._questions[number].wait()
 
     async def take(self, number: int) -> Message:
         """The next answer to question `number`."""

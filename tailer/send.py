@@ -13,10 +13,13 @@ waits outside the window, in the journal, and holds up nobody. Third copies and 
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import trio
 
 from protocol.errors import LinkLost, ProtocolError
+from protocol.link import Asker
 from protocol.messages import SYNCED, No, Ok, Put
 from protocol.packet import Packet
 from service.faults import faultpoint
@@ -39,6 +42,14 @@ AVOID_OTHER_S = 0.0  # it refused this packet, not all of them
 AVOID_SILENT_S = 5.0
 
 log = get_log("tailer.send")
+
+
+class Asked(NamedTuple):
+    """A packet under way to one buck."""
+
+    buck: Buck
+    asker: Asker
+    number: int
 
 
 class Sender:
@@ -177,10 +188,7 @@ class Sender:
             bucks = self._choose(entry, copies - len(entry.stored), tried)
             if not bucks:
                 return
-            tried.update(buck.node for buck in bucks)
-            async with trio.open_nursery() as nursery:
-                for buck in bucks:
-                    nursery.start_soon(self._put, entry, packet, buck, again)
+            await self._put(entry, packet, bucks, again, tried)
 
     def _choose(self, entry: Entry, count: int, tried: set[bytes]) -> list[Buck]:
         """Random live bucks that don't hold it, rather on hosts and in zones that hold none."""
@@ -195,25 +203,62 @@ class Sender:
             chosen.append(best)
         return chosen
 
-    async def _put(self, entry: Entry, packet: Packet, buck: Buck, again: bool) -> None:
+    async def _put(self, entry: Entry, packet: Packet, bucks: Sequence[Buck], again: bool, tried: set[bytes]) -> None:
+        """Ask these bucks one after another, then wait for all of them: one task for a packet is enough.
+
+        A buck that takes no bytes keeps those behind it from being asked here; they aren't `tried`, and come next.
+        """
+        asked: list[Asked] = []
+        late: list[Buck] = []
+        try:
+            with trio.move_on_after(ACK_TIMEOUT_S) as scope:
+                for buck in bucks:
+                    tried.add(buck.node)
+                    late.append(buck)
+                    scope.deadline = self.machine.now() + ACK_TIMEOUT_S
+                    await self._ask(entry, packet, buck, again, asked)
+                    late.pop()
+                for one in asked:
+                    await one.asker.wait(one.number)
+            for one in asked:
+                if not one.asker.is_answered(one.number):
+                    late.append(one.buck)
+                else:
+                    await self._answer(entry, one)
+        finally:
+            for one in asked:
+                one.asker.forget(one.number)
+        for buck in late:
+            self._note_failure(buck, "unanswered")
+
+    async def _ask(self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked]) -> None:
         asker = buck.asker
         if asker is None:
             return  # it went while its turn came
-        age_ms = (
-            min(int(max(0.0, self.machine.now() - entry.opened) * 1000), AGE_MAX_MS) if entry.opened else AGE_MAX_MS
-        )
+        age_ms = AGE_MAX_MS
+        if entry.opened:
+            age_ms = min(int(max(0.0, self.machine.now() - entry.opened) * 1000), AGE_MAX_MS)
         faultpoint("tailer.send.put")
         self.counters["sent"] += 1
         self.counters["sent_again"] += again
         self.counters["sent_bytes"] += entry.size
         try:
-            answer = await asker.ask(Put(0, age_ms, again, packet.data), ACK_TIMEOUT_S)
-        except ProtocolError as error:
-            self.counters["link_lost" if type(error) is LinkLost else "unanswered"] += 1
-            self.members.avoid(buck, AVOID_SILENT_S)
+            asked.append(Asked(buck, asker, await asker.begin(Put(0, age_ms, again, packet.data))))
+        except ProtocolError:
+            self._note_failure(buck, "link_lost")
+
+    async def _answer(self, entry: Entry, one: Asked) -> None:
+        try:
+            answer = await one.asker.take(one.number)
+        except LinkLost:
+            self._note_failure(one.buck, "link_lost")
             return
         faultpoint("tailer.send.answered")
-        self._note(entry, buck, answer)
+        self._note(entry, one.buck, answer)
+
+    def _note_failure(self, buck: Buck, why: str) -> None:
+        self.counters[why] += 1
+        self.members.avoid(buck, AVOID_SILENT_S)
 
     def _note(self, entry: Entry, buck: Buck, answer: object) -> None:
         if isinstance(answer, Ok):
