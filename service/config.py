@@ -134,7 +134,7 @@ def _mistakes(settings: type[Settings], error: ValidationError, given: dict[str,
         what = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             near = difflib.get_close_matches(rest[-1] if rest else first, known, 1)
-            what = "unknown" + (f"; did you mean {near[0]}?" if near else "")
+            what = "unknown; " + (f"did you mean {near[0]}?" if near else "see --help for what there is")
         elif mistake["type"] == "missing":
             what = f"is needed (--{first.replace('_', '-')}, {PREFIX}{first.upper()}, or in the file)"
         lines.append(f"{where}: {what}" if where else what)  # a rule over several fields names them itself

@@ -29,7 +29,7 @@ from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry
 from tailer.members import Buck, Members
 from tailer.sealing import Sealer
-from tailer.send import Sender
+from tailer.send import A1_COPIES, Sender
 
 NS = 1_000_000_000
 A2_COPIES = 3
@@ -236,8 +236,9 @@ class Mender:
 
     def _left(self, level: str) -> int:
         """What is still to be waited for: packets and the closing seal."""
-        packets = sum(1 for _ in self.journal.ledger.waiting()) if level == "A2" else self.sender.waiting
-        return packets + len(self.journal.chain.undelivered)
+        if level == "A2":
+            return sum(1 for _ in self.journal.ledger.waiting()) + len(self.journal.chain.undelivered)
+        return self.sender.waiting + self.sealer.on_fewer_than(A1_COPIES)
 
     def _outcome(self, level: str) -> Outcome:
         waiting = self.sender.waiting

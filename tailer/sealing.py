@@ -15,7 +15,7 @@ import trio
 
 from protocol.errors import ProtocolError
 from protocol.identity import NodeKey
-from protocol.messages import Ok, SealPut
+from protocol.messages import No, SealPut
 from protocol.packet import Class
 from protocol.ranges import Ranges
 from protocol.seal import Seal, Section
@@ -47,6 +47,7 @@ class Sealer:
         self.members = members
         self.until = 0  # everything before this second is stated
         self._holders: dict[int, set[bytes]] = {}
+        self._refusals: dict[bytes, str] = {}  # why a buck took none the last time, if that was its answer
 
     async def seal(self, closing: bool = False) -> None:
         """State everything journaled so far, in several seals if it is very much, and deliver it."""
@@ -60,7 +61,12 @@ class Sealer:
     @property
     def untold(self) -> int:
         """Seals that no buck has said it has."""
-        return sum(1 for number in self.journal.chain.undelivered if not self._holders.get(number))
+        return self.on_fewer_than(1)
+
+    def on_fewer_than(self, copies: int) -> int:
+        """Seals that fewer than so many bucks have said they have, or not all members where those are fewer."""
+        enough = min(copies, max(1, self.members.count))
+        return sum(len(self._holders.get(number, ())) < enough for number in self.journal.chain.undelivered)
 
     def time_ns(self) -> int:
         """The bucks' clock."""
@@ -131,10 +137,17 @@ class Sealer:
             except ProtocolError as error:
                 log.warning("a seal was not taken", node=buck.node.hex(), number=number, why=str(error))
                 return
-            if not isinstance(answer, Ok):
-                log.warning("a seal is refused", node=buck.node.hex(), number=number, why=str(answer))
+            if isinstance(answer, No):
+                self._note_refusal(buck, number, answer)
                 return
+            self._refusals.pop(buck.node, None)
             holders.add(buck.node)
+
+    def _note_refusal(self, buck: Buck, number: int, answer: No) -> None:
+        """Say it once: a full disk is asked again and again, and answers the same."""
+        if self._refusals.get(buck.node) != answer.reason:
+            log.warning("a seal is refused", node=buck.node.hex(), number=number, reason=answer.reason, why=answer.text)
+        self._refusals[buck.node] = answer.reason
 
 
 def sections(

@@ -1,7 +1,7 @@
 """Bucks that remember in a dictionary and speak the real protocol, over the simulated network.
 
-What a test wants of one it sets: `refuse` (a reason for every put), `silent` (it reads and never answers), `slow_s`,
-`unsure`, `draining`; what it holds may be changed at any time. Every question is kept in `asked`.
+What a test wants of one it sets: `refuse` and `refuse_seals` (a reason for every put), `silent` (it reads and never
+answers), `slow_s`, `unsure`, `draining`; what it holds may be changed at any time. Every question is kept in `asked`.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,6 +67,7 @@ class FakeBuck:
         self.seals: dict[int, bytes] = {}
         self.asked: list[Message] = []
         self.refuse = ""
+        self.refuse_seals = ""
         self.silent = False
         self.slow_s = 0.0
         self.unsure = False
@@ -128,6 +129,8 @@ class FakeBuck:
         match message:
             case Put(ask):
                 return [self._put(ask, message)]
+            case SealPut(ask) if self.refuse_seals:
+                return [No(ask, self.refuse_seals, "as the test wants")]
             case SealPut(ask, seal):
                 self.seals[Seal.read(seal).number] = bytes(seal)
                 return [Ok(ask, SYNCED, False)]

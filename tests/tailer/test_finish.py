@@ -84,6 +84,19 @@ def test_level_A1_waits_for_less_and_makes_two_copies_only() -> None:
     run(scenario)
 
 
+def test_level_A1_does_not_wait_for_a_buck_without_room() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        bucks[2].refuse = bucks[2].refuse_seals = "full"
+        await tailer.send(20)
+        outcome = await tailer.mender.finish(level="A1")
+        assert (outcome.code, outcome.text) == (0, "everything is A1")
+        assert tailer.machine.now() < 10
+        assert [seal.closing for seal in seals_of(*bucks[:2])] == [True]
+
+    run(scenario)
+
+
 def test_a_dead_member_makes_it_a_shortfall_that_is_said() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         bucks, tailer = await begun(world, nursery, 3)
