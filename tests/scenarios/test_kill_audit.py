@@ -41,13 +41,15 @@ def audited(arena: Arena, *where: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("victim", ["tailer", "buck"])
 def test_whichever_process_is_killed_the_audit_is_complete(arena: Arena, victim: str) -> None:
-    writer = arena.writer(victim)
+    before, writer = arena.writer("before"), arena.writer(victim)
     tailer = follow(arena)
+    before.write(LINES)
+    arena.arrives(before)  # so that there is something to be killed in the middle of
     for number, _ in enumerate(writer.pieces(LINES, AT_ONCE)):
-        time.sleep(0.1)
-        if number == 9:
+        time.sleep(0.2)
+        if number == 6:
             (tailer if victim == "tailer" else arena.buck(1)).kill()
-        if number == 11:
+        if number == 9:
             if victim == "tailer":
                 tailer = follow(arena)
             else:
@@ -61,4 +63,4 @@ def test_whichever_process_is_killed_the_audit_is_complete(arena: Arena, victim:
         for folder in arena.cluster.disk_folders(i):
             shutil.rmtree(folder)
     assert audited(arena, "--archive", str(arena.archive)) == (0, "complete")
-    arena.check_archive(writer)
+    arena.check_archive(before, writer)
