@@ -7,6 +7,7 @@ what is judged are ratios to something else in the same run.
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import corpus
-from bench.measure import machine
+from bench.measure import ROOT, machine
 from bench.options import Options
 from bench.report import Row, document, keep, show
 
 BENCHES = ["kernel", "sizes", "tailer", "small_hosts", "buck", "archive", "read", "latency", "memory"]
+PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]
 
 
 def main() -> int:
@@ -39,6 +41,8 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(machine(), highlight=False)
+    for name in PACKAGES:  # as an installation has them: what is measured must not compile its own source
+        compileall.compile_dir(ROOT / name, quiet=1)
     rows: list[Row] = []
     for name in given.names or BENCHES:
         console.print(f"-- {name}", highlight=False)
