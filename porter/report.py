@@ -102,6 +102,8 @@ def lines_of(found: Audit) -> list[str]:
             lines.append(f"{who}: incomplete: {what}: {gap.reason}{allowed}")
         if account.dropped:
             lines.append(f"{who}: incomplete: {account.dropped} events were dropped at the source")
+        if account.unread:
+            lines.append(f"{who}: incomplete: {account.unread} bytes of files went before they were read")
         for one in account.unknown:
             since = f"from {clock_text(one.start)}" if one.start else ""
             until = f"to {clock_text(one.end)}" if one.end else ""

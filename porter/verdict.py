@@ -82,6 +82,7 @@ class Account:
     raw: int = 0
     unstated: int = 0  # packets held that no seal names (yet)
     dropped: int = 0  # events that were dropped at the source, counted there
+    unread: int = 0  # bytes of files that went before they were read
     gaps: list[Gap] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Account:
         """The worst thing that can be said."""
         if self.conflicts:
             return CONFLICTING
-        if self.gaps or self.dropped:
+        if self.gaps or self.dropped or self.unread:
             return INCOMPLETE
         return UNKNOWN if self.unknown else COMPLETE
 
@@ -101,8 +102,8 @@ class Evidence:
     """What there is to judge by. `held`: epoch of a tailer -> bucket -> packet numbers, over all sources.
 
     `asked`: did all members answer? `sure`: was each of these sure, so that what nobody holds is nowhere? `due`:
-    tailers that are alive must have stated everything before this bucket. `healed`: tailers whose lost epochs left no
-    hole in any file.
+    tailers that are alive must have stated everything before this bucket. `healed`: tailers of which no file has a
+    hole: what a crash lost is here, if its seal says that the files were read again.
     """
 
     seals: Sequence[Seal]
@@ -236,6 +237,7 @@ def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evide
     account.events += section.events
     account.raw += section.raw
     account.dropped += section.dropped
+    account.unread += section.unread
     missing = section.numbers - held.get(section.bucket, Ranges()) - section.given_up
     width = 1  # a bucket is named by its start; the reader knows how wide it is
     if missing and evidence.asked and evidence.sure:
@@ -251,7 +253,7 @@ def _note_losses(account: Account, section: Section, since: int, until: int, evi
     if section.given_up:
         reason = f"given up by its tailer, which wrote them after {since}"
         account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, _allowed(section.kind), reason))
-    if section.lost_after is not None and account.tailer not in evidence.healed:
+    if section.lost_after is not None and not (section.read_again and account.tailer in evidence.healed):
         reason = f"what epoch {section.epoch:x} wrote after packet {section.lost_after} was lost in a crash"
         account.unknown.append(Unknown(since, max(until, section.bucket + 1), reason))
 
@@ -320,6 +322,7 @@ def _account_document(account: Account) -> dict[str, object]:
         "raw": account.raw,
         "unstated": account.unstated,
         "dropped": account.dropped,
+        "unread": account.unread,
         "incomplete": [
             {**gap._asdict(), "epoch": f"{gap.epoch:x}", "numbers": gap.numbers.flat()} for gap in account.gaps
         ],

@@ -3,7 +3,8 @@
     magic "BUS1" | length u32 | msgpack array | Ed25519 signature of all before, 64
 
     array: version, env, width, tailer, public key, host, number, previous, time ns, until, offset ns, crashes, closing,
-           [[epoch, bucket, class, late, numbers, events, raw, contents, given up, dropped, lost after], ...]
+           [[epoch, bucket, class, late, numbers, events, raw, contents, given up, dropped, lost after,
+             read again, unread], ...]
 
 One chain per tailer over all its epochs: `number` counts from 0, `previous` is the BLAKE3 of the seal before (zeros
 for the first), so nobody can leave one out or put one in. Each section states what was *added* to one epoch, bucket
@@ -54,6 +55,8 @@ class Section:
     given_up: Ranges = field(default_factory=Ranges)  # numbers that will not be sent any more
     dropped: int = 0  # events that never became part of a packet (a full journal's UDP)
     lost_after: int | None = None  # this epoch ended by a crash: what came after that number (-1: all) is not known
+    read_again: bool = False  # but all files that were open then were found again, so they give it once more
+    unread: int = 0  # bytes of files that went before they were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ def chain(seals: Iterable[Seal]) -> Chain:
 _SECTION: Final = Group(
     Number(64), Number(32), Number(8), Flag(), Set(), Number(64), Number(64),
     Blob(0, CONTENT_SIZE * limits.SEAL_PACKETS_MAX), Set(), Number(64), Number(64),
+    Flag(), Number(64),
 )  # fmt: skip
 _SEAL: Final = Group(
     Number(8), Text(limits.ENV_MAX), Number(32, 1, limits.WIDTH_MAX_S), Blob(NODE_SIZE), Blob(PUBLIC_SIZE),
@@ -162,7 +166,8 @@ _NOT_LOST: Final = (1 << 64) - 1
 def _section_row(section: Section) -> tuple[object, ...]:
     lost = _NOT_LOST if section.lost_after is None else section.lost_after + 1
     counts = (section.numbers, section.events, section.raw, section.contents, section.given_up, section.dropped, lost)
-    return (section.epoch, section.bucket, section.kind.code(), section.late, *counts)
+    ends = (section.read_again, section.unread)
+    return (section.epoch, section.bucket, section.kind.code(), section.late, *counts, *ends)
 
 
 def _parse(body: bytes, data: bytes = b"") -> Seal:
@@ -186,14 +191,15 @@ def _parse(body: bytes, data: bytes = b"") -> Seal:
 
 
 def _read_section(row: tuple[Any, ...], width: int) -> Section:
-    epoch, bucket, code, late, numbers, events, raw, contents, given_up, dropped, lost = row
+    epoch, bucket, code, late, numbers, events, raw, contents, given_up, dropped, lost, again, unread = row
     if len(contents) != CONTENT_SIZE * numbers.count:
         raise SchemaError(f"{len(contents)} bytes of contents for {numbers.count} packets")
     if bucket % width:
         raise SchemaError(f"no bucket of {width} s begins at {bucket}")
     after = None if lost == _NOT_LOST else lost - 1
     kind = Class.from_code(code)
-    return Section(epoch, bucket, kind, late, numbers, events, raw, contents, given_up, dropped, after)
+    counts = (numbers, events, raw, contents, given_up, dropped)
+    return Section(epoch, bucket, kind, late, *counts, after, again, unread)
 
 
 def _unsigned(value: int) -> int:

@@ -176,13 +176,15 @@ class Agent:
         )
         blocks = Blocks(self.journal.width, self._host, gather=settings.once or settings.backfill)
         known = Known(machine.disk, naming, settings.rotate_wait)
+        known.note_unread, self.journal.chain.found_again = self.journal.chain.note_unread, known.found_again
         reader = Reader(machine, known, blocks, self._ship, open_files=settings.open_files)
         watching = Watching(machine, self._scanner(), known, reader)
         return Inputs(blocks, known, reader, watching)
 
     def _checkpoint(self) -> Checkpoint:
         assert self._inputs is not None
-        return Checkpoint(self._inputs.known.states(), self.machine.boot_id)
+        known = self._inputs.known
+        return Checkpoint(known.states(), self.machine.boot_id, bool(known.naming.missed))
 
     # --- working ----------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,13 @@
 """The tailer's chain of seals, as the journal keeps it: its head, what is to be delivered, what to state next.
 
 One chain goes over all epochs. The head stays until there is a newer one, because the next seal names its digest; the
-others stay until enough bucks have them. `lost` and `given_up` wait here for the next seal, over crashes too. Pure.
+others stay until enough bucks have them. `lost`, `given_up` and `unread` wait here for the next seal, over crashes too.
+
+Of a lost epoch the seal says whether its files were found again; that is known after the first sweep, and only where
+the journal still knows which files they were (`healable`). Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from protocol.ranges import Ranges
 from protocol.seal import FIRST, Seal
@@ -19,15 +22,38 @@ class Chain:
         self.undelivered: set[int] = set()
         self.lost: dict[int, int] = {}  # epochs that a crash ended, with their last known number
         self.given_up: dict[int, Ranges] = {}  # numbers that can be had nowhere any more
+        self.unread = 0  # bytes of files that went before they were read
+        self.healable: set[int] = set()  # lost epochs whose open files the last checkpoint names
+        self.missed = False  # some of these files were missed already by a run that has not sealed
+        self.found_again: Callable[[], bool | None] = lambda: False  # were they all found? None: not known yet
         self._delivered: list[int] = []  # since the last note
 
-    def restore(self, seals: dict[int, bytes], undelivered: Iterable[int], lost: dict[int, int]) -> None:
+    def restore(
+        self, seals: dict[int, bytes], undelivered: Iterable[int], lost: dict[int, int], unread: int = 0
+    ) -> None:
         """As a former run left it."""
         head = max(seals, default=-1)
         wanted = {*undelivered, head}
         self.seals = {number: seals[number] for number in sorted(seals) if number in wanted}
         self.undelivered = set(undelivered) & set(seals)
-        self.lost = dict(lost)
+        self.lost, self.unread, self.healable = dict(lost), unread, set(lost)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Will it be known soon whether the files of a lost epoch were found again?"""
+        return bool(self.healable & set(self.lost)) and not self.missed and self.found_again() is None
+
+    def is_read_again(self, epoch: int) -> bool:
+        return epoch in self.healable and not self.missed and self.found_again() is True
+
+    def lose(self, epoch: int, last: int, healable: bool) -> None:
+        """A crash ended this epoch after that number."""
+        self.lost[epoch] = last
+        if healable:
+            self.healable.add(epoch)
+
+    def note_unread(self, size: int) -> None:
+        self.unread += size
 
     @property
     def head(self) -> tuple[int, bytes]:
@@ -45,6 +71,7 @@ class Chain:
         for section in seal.sections:
             ledger.note_sealed(section.epoch, section.numbers | section.given_up)
             self.given_up.pop(section.epoch, None)
+            self.unread -= section.unread
             if section.lost_after is not None:
                 self.lost.pop(section.epoch, None)
 

@@ -49,6 +49,7 @@ class Checkpoint:
 
     streams: tuple[StreamState, ...] = ()
     boot_id: bytes = b""  # the host's boot: fingerprints of open files are trusted further within one
+    missed: bool = False  # files that were followed before this run are gone, or were written anew
 
 
 @dataclass
@@ -96,6 +97,8 @@ class State:
     ends: dict[int, int] = field(default_factory=dict)  # epoch -> the number after its last, for epochs before this one
     lost: dict[int, int] = field(default_factory=dict)  # epoch -> its last known number, of epochs that a crash ended
     coverage: dict[bytes, Ranges] = field(default_factory=dict)  # stream -> offsets that packets hold
+    unread: int = 0  # bytes of files that went before they were read, in no seal yet
+    missed: bool = False  # files of the lost epochs were not found again
 
     def plain(self) -> dict[str, object]:
         return {
@@ -120,6 +123,8 @@ class State:
             "ends": self.ends,
             "lost": self.lost,
             "coverage": {stream: ranges.flat() for stream, ranges in self.coverage.items()},
+            "unread": self.unread,
+            "missed": self.missed,
         }
 
     @classmethod
@@ -152,6 +157,8 @@ class State:
             ends={int(epoch): int(end) for epoch, end in value["ends"].items()},
             lost={int(epoch): int(number) for epoch, number in value["lost"].items()},
             coverage={bytes(stream): Ranges.from_flat(flat) for stream, flat in value["coverage"].items()},
+            unread=int(value["unread"]),
+            missed=bool(value["missed"]),
         )
 
 

@@ -117,12 +117,12 @@ class Journal:
         for index in replay.stale():
             self._segments.drop(index)
         found = self.recovered = replay.finish(self.ledger)
-        self.chain.restore(replay.seals, replay.undelivered, replay.lost)
+        self.chain.restore(replay.seals, replay.undelivered, replay.lost, replay.unread)
         self.coverage = {stream: ranges.copy() for stream, ranges in found.coverage.items()}
         self._ends = dict(found.ends)
         if replay.base is not None:
             self.width, self.members, self.crashes = replay.base.width, replay.base.members, replay.base.crashes
-            self.settled = replay.base.settled
+            self.settled, self.chain.missed = replay.base.settled, replay.base.missed
         if found.clean and found.epoch is not None and found.epoch >> BOOT_SHIFT == self.settled + 1:
             self.settled += 1
         if found.found and not found.clean:
@@ -132,15 +132,15 @@ class Journal:
         """What a killed process appended may be in memory only, and counts as journaled from now on."""
         for index in [] if self.recovered.clean else await self._segments.sync_old():
             for entry in self.ledger.of_segment(index):
-                packet = self.load(entry)
-                if packet is not None:
+                if (packet := self.load(entry)) is not None:
                     self._moved(entry)(*self._segments.append(bytes(packet.data), self._moved(entry)))
 
     def _note_crash(self) -> None:
         found = self.recovered
         self.crashes += 1
         if found.epoch is not None:
-            self.chain.lost[found.epoch] = found.ends.get(found.epoch, FIRST_NUMBER) - 1
+            last = found.ends.get(found.epoch, FIRST_NUMBER) - 1
+            self.chain.lose(found.epoch, last, healable=found.checkpoint is not None)
         holes = sum(ranges.count for ranges in found.holes.values())
         findings = {"skipped": found.skipped, "cut": found.cut, "missing": holes, "foreign": found.foreign}
         log.warning("the journal was not closed in order", folder=self.folder, stale=found.stale, **findings)
@@ -273,8 +273,7 @@ class Journal:
         if self.state is not None:
             wanted = {stream.id for stream in agent.streams}
             self.coverage = {stream: ranges for stream, ranges in self.coverage.items() if stream in wanted}
-        live = self.ledger.epochs() | {*self.chain.lost, *self.chain.given_up}
-        live |= {*self.recovered.holes, self.epoch}
+        live = self.ledger.epochs() | {*self.chain.lost, *self.chain.given_up, *self.recovered.holes, self.epoch}
         for epoch in {*self._ends, *self.ledger.done, *self.ledger.sealed} - live:
             self._ends.pop(epoch, None)
             self.ledger.forget_epoch(epoch)
@@ -297,6 +296,8 @@ class Journal:
             ends=self._ends,
             lost=self.chain.lost,
             coverage=self.coverage,
+            unread=self.chain.unread,
+            missed=bool(self.chain.lost) and (self.chain.missed or agent.missed),
         )
 
     # --- making durable ---------------------------------------------------------------------------------------------
@@ -395,5 +396,4 @@ class Journal:
         """Assert the invariants, for tests."""
         self.ledger.check()
         for entry in self.ledger.entries.values():
-            segment = self._segments.all[entry.segment]
-            assert entry.offset + entry.size <= segment.size
+            assert entry.offset + entry.size <= self._segments.all[entry.segment].size

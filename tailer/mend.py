@@ -37,6 +37,7 @@ GATHER_S = 6.0  # the oldest open packet of a window that just ended: it should 
 SPREAD_S = 60.0
 FLUSH_S = 5.0
 MEND_EVERY_S = 10.0
+UNDECIDED_S = 60.0  # the first seal after a crash waits so long for a sweep to find the files of before
 RECEIPT_TIMEOUT_S = 30.0  # an fsync of a busy disk
 ROUNDS_MAX = 3  # of copies and receipts, before a pause
 COPIES_AT_ONCE = 4
@@ -77,10 +78,13 @@ class Mender:
     async def run(self) -> None:
         """Seal each window and mend what is over. Never ends."""
         seal_at = self._next_seal()
+        decided_by = self.machine.now() + UNDECIDED_S
         while True:
             await trio.sleep(min(MEND_EVERY_S, max(0.0, seal_at - self.machine.now())))
             async with self._busy:
-                if self.machine.now() >= seal_at or self.journal.pressed:
+                if self.journal.chain.is_undecided and self.machine.now() < decided_by and not self.journal.pressed:
+                    seal_at = max(seal_at, self.machine.now() + 1.0)
+                elif self.machine.now() >= seal_at or self.journal.pressed:
                     if self.members.linked():  # one seal later covers all windows without anybody to tell
                         await self._seal()
                     seal_at = self._next_seal()

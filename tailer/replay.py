@@ -55,6 +55,7 @@ class Replay:
         self.base: State | None = None  # the newest checkpoint that can be read
         self.segments: dict[int, Segment] = {}
         self.lost: dict[int, int] = {}
+        self.unread = 0
         self.notes: dict[int, EpochNotes] = {}
         self.seals: dict[int, bytes] = {}
         self.undelivered: set[int] = set()  # numbers of seals that too few bucks have
@@ -130,7 +131,7 @@ class Replay:
         if kind == "checkpoint":
             state = State.from_plain(value)
             self.owners[state.env, state.tailer] += 1
-            self.base, self.lost = state, dict(state.lost)
+            self.base, self.lost, self.unread = state, dict(state.lost), state.unread
             self._last_is_clean = state.clean
             self.seals.update(_seals(state.seals))
             self.undelivered = set(state.undelivered)
@@ -150,6 +151,7 @@ class Replay:
             self.undelivered.add(number)
             for section in Seal.read(seal).sections:
                 self._merge({section.epoch: EpochNotes(sealed=section.numbers | section.given_up)})
+                self.unread = max(0, self.unread - section.unread)
                 if section.lost_after is not None:
                     self.lost.pop(section.epoch, None)
 

@@ -1,14 +1,14 @@
 """Seals: what the next one says, signing it, and bringing it to the bucks.
 
 A seal adds each packet once, so stragglers need no revision of an older seal. It may also close an account:
-`lost_after` says up to where an epoch is known that a crash ended, `given_up` which of its packets can be had nowhere
+`lost_after` says up to where an epoch is known that a crash ended (and `read_again` that its files were all found
+again), `unread` what of files went before it was read, `given_up` which of its packets can be had nowhere
 any more. When there is more to say than a seal may hold, the rest is for the next one at once.
 
 It is journaled and synced before anybody sees it, for a seal that a crash makes us forget would fork the chain. Then
 it goes to every linked buck, and is kept until three of them (or all members) have it on their devices.
 """
 
-from collections.abc import Mapping
 from itertools import islice
 
 import trio
@@ -22,6 +22,7 @@ from protocol.seal import Seal, Section
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
+from tailer.chain import Chain
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry, Ledger
 from tailer.members import Buck, Members
@@ -91,7 +92,7 @@ class Sealer:
         now = self.time_ns()
         width = journal.width
         until = now // NS // width * width if width else now // NS
-        found = sections(journal.ledger, journal.chain.lost, journal.chain.given_up, until)
+        found = sections(journal.ledger, journal.chain, until, journal.epoch)
         return Seal(
             env=journal.env,
             width=width,
@@ -150,16 +151,14 @@ class Sealer:
         self._refusals[buck.node] = answer.reason
 
 
-def sections(
-    ledger: Ledger, lost: Mapping[int, int], given_up: Mapping[int, Ranges], bucket: int
-) -> tuple[Section, ...]:
-    """The sections of the next seal. What belongs to no bucket any more (lost, given up) is filed under `bucket`."""
+def sections(ledger: Ledger, chain: Chain, bucket: int, epoch: int) -> tuple[Section, ...]:
+    """The sections of the next seal. What belongs to no bucket (lost, given up, unread) is filed under `bucket`."""
     accounts: dict[Account, list[Entry]] = {}
     for entry in islice(ledger.unsealed.values(), SEAL_PACKETS):
         accounts.setdefault((entry.epoch, entry.bucket, entry.kind, entry.late), []).append(entry)
     found = [_section(account, entries) for account, entries in sorted(accounts.items())]
-    for epoch in sorted({*lost, *given_up}):
-        found.append(_closing(epoch, bucket, given_up.get(epoch, Ranges()), lost.get(epoch)))
+    for one in sorted({*chain.lost, *chain.given_up, *([epoch] if chain.unread else [])}):
+        found.append(_closing(one, bucket, chain, chain.unread if one == epoch else 0))
     return tuple(found)
 
 
@@ -181,7 +180,7 @@ def _section(account: Account, entries: list[Entry]) -> Section:
     )
 
 
-def _closing(epoch: int, bucket: int, given_up: Ranges, lost_after: int | None) -> Section:
+def _closing(epoch: int, bucket: int, chain: Chain, unread: int) -> Section:
     """A section of its own for what is missing of an epoch."""
     return Section(
         epoch=epoch,
@@ -192,7 +191,9 @@ def _closing(epoch: int, bucket: int, given_up: Ranges, lost_after: int | None) 
         events=0,
         raw=0,
         contents=b"",
-        given_up=given_up,
+        given_up=chain.given_up.get(epoch, Ranges()),
         dropped=0,
-        lost_after=lost_after,
+        lost_after=chain.lost.get(epoch),
+        read_again=epoch in chain.lost and chain.is_read_again(epoch),
+        unread=unread,
     )

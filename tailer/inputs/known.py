@@ -11,7 +11,7 @@ everywhere.
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from service.log import get_log
 from service.machine import Disk
@@ -32,6 +32,7 @@ class Known:
         self.follows: dict[Key, Follow] = {}
         self.by_name: dict[bytes, Follow] = {}
         self.counts: Counter[str] = naming.counts
+        self.note_unread: Callable[[int], None] = lambda size: None  # of a file that went before it was read
         self._rotate_wait_s = rotate_wait_s
         self._swept = False
 
@@ -48,6 +49,14 @@ class Known:
     def waiting(self) -> list[Follow]:
         """Files that could not be read just now."""
         return [follow for follow in self.follows.values() if follow.retry_at]
+
+    def found_again(self) -> bool | None:
+        """Were all files found that were followed before the restart? None: not known yet."""
+        if not self._swept or self.naming.awaited:
+            return None
+        if not self.naming.missed:
+            return True
+        return None if any(follow.waits and follow.source is None for follow in self.follows.values()) else False
 
     # --- what a sweep found -----------------------------------------------------------------------------------------
 
@@ -96,7 +105,7 @@ class Known:
             if key not in sweep.files:
                 found = self._search(state.path, key, folders)
                 if found is None:
-                    self.naming.lose(self.naming.awaited.pop(key))
+                    self.naming.miss(self.naming.awaited.pop(key))
                 else:
                     follow = self.follows[key] = Follow(self.disk, found)
                     follow.away_since = now
@@ -153,6 +162,7 @@ class Known:
         self.counts["gone"] += 1
         if unread and not follow.ignored:
             self.counts["lost_bytes"] += unread
+            self.note_unread(unread)
             log.warning("a file went before it was read", path=follow.path, unread=unread)
         follow.park()
         self.naming.leave(follow)

@@ -89,6 +89,7 @@ class Naming:
         self.counts: Counter[str] = Counter()
         self.changes = 0  # grows with each stream that begins, ends, or goes on in another file
         self.awaited: dict[Key, StreamState] = {}  # known before the restart, not met yet
+        self.missed: set[bytes] = set()  # known before the restart, and their files are gone or were written anew
         self._kind_of = kind_of
         self._begin = begin  # head | end | recent: for files that are there at the first sweep
         self._day = Day(now_ns) if begin == "recent" else None
@@ -171,10 +172,12 @@ class Naming:
         return True
 
     def _changed_while_down(self, follow: Follow, state: StreamState) -> None:
-        self.lose(state)
+        self.miss(state)
         follow.is_first = False  # all of it is new
         if not self._same_boot:
             follow.start = follow.first_difference(state)  # but for what it still has of the old
+            if follow.start:
+                self.missed.discard(state.id)
         self.counts["truncated"] += 1
         log.info("a file was written anew", path=state.path, read_to=state.read_to)
 
@@ -197,6 +200,7 @@ class Naming:
         if not follow.resume(source, state, self._coverage.get(state.id, Ranges())):
             return False
         self._lost.remove(state)
+        self.missed.discard(state.id)
         self._enter(follow)
         return True
 
@@ -268,6 +272,11 @@ class Naming:
             self._handle_of[state.id] = follow.source.handle
             self.lose(state)
         self._forget_head(follow)
+
+    def miss(self, state: StreamState) -> None:
+        """A stream of before the restart without its file: what came last may have been read by nobody."""
+        self.missed.add(state.id)
+        self.lose(state)
 
     def lose(self, state: StreamState) -> None:
         for forgotten in self._lost.add(state._replace(closed=True)):

@@ -101,7 +101,7 @@ def test_numbers_that_were_given_up_stated_later_or_lost_in_a_crash_are_not_miss
     seals = [chain.seal(packets[3:]), chain.seal(packets[:2], given_up=Ranges([(2, 3)]))]
     assert judged(seals, packets).accounts[0].unknown == []
     tailer, packets, chain = five()
-    seal = chain.seal(packets[3:], lost_after=4)
+    seal = chain.seal(packets[3:], lost_after=4, read_again=True)
     assert judged([seal], packets, healed=frozenset({tailer.key.node})).state == COMPLETE
 
 
@@ -156,9 +156,19 @@ def test_two_packets_under_one_key_are_a_conflict() -> None:
 
 def test_what_a_crash_took_is_unknown_unless_the_files_were_read_again() -> None:
     tailer, packets, chain = five()
-    seal = chain.seal(packets, lost_after=4)
-    assert judged([seal], packets).state == UNKNOWN
-    assert judged([seal], packets, healed=frozenset({tailer.key.node})).state == COMPLETE
+    healed = frozenset({tailer.key.node})
+    again = chain.seal(packets, lost_after=4, read_again=True)
+    assert judged([again], packets).state == UNKNOWN
+    assert judged([again], packets, healed=healed).state == COMPLETE
+    gone = Chain(tailer).seal(packets, lost_after=4)
+    assert judged([gone], packets, healed=healed).state == UNKNOWN
+
+
+def test_what_went_before_it_was_read_is_incomplete() -> None:
+    _, packets, chain = five()
+    verdict = judged([chain.seal(packets, unread=17)], packets)
+    assert verdict.state == INCOMPLETE
+    assert verdict.accounts[0].unread == 17
 
 
 def test_a_crash_is_held_against_the_time_in_which_it_lost_something_and_not_that_in_which_it_was_noticed() -> None:

@@ -16,7 +16,7 @@ from protocol.seal import FIRST, MAGIC, PREFIX, Seal, Section, chain
 from tests.protocol.wire_samples import BUCK, BUCKET, KEY, anything
 
 SECTION = Section(7 << 32, BUCKET, Class(3, True, False), True, Ranges([(0, 2), (5, 6)]), 900, 80_000, bytes(range(48)),
-                  Ranges([(3, 4)]), 17, 5)  # fmt: skip
+                  Ranges([(3, 4)]), 17, 5, True, 23)  # fmt: skip
 SEAL = Seal("prod", 300, KEY.node, KEY.public, b"web-17", 0, FIRST, 10**18, BUCKET + 300, -4_000, 2, False, (SECTION,))
 
 

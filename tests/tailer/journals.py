@@ -98,7 +98,7 @@ def seal_all(journal: Journal) -> Seal:
         offset_ns=0,
         crashes=journal.crashes,
         closing=False,
-        sections=sections(journal.ledger, journal.chain.lost, journal.chain.given_up, BUCKET),
+        sections=sections(journal.ledger, journal.chain, BUCKET, journal.epoch),
     ).signed(KEY)
     journal.add_seal(seal)
     return seal

@@ -1,0 +1,128 @@
+"""What a crash took is there again only if the files are; the seal says which, and what went before it was read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from protocol.seal import Seal, Section
+from tests.simulation.machine import World, simulate
+from tests.tailer.conftest import Host
+from tests.tailer.fake_bucks import FakeBuck, cluster
+from tests.tailer.journals import open_journal, seal_all
+from tests.tailer.test_agent import Tailer, Writer, run
+
+
+def lost_sections(bucks: list[FakeBuck]) -> list[Section]:
+    seals = {number: Seal.read(data) for buck in bucks for number, data in buck.seals.items()}
+    return [section for _, seal in sorted(seals.items()) for section in seal.sections if section.lost_after is not None]
+
+
+def crashes(*meanwhile: Callable[[Writer], None]) -> list[bool]:
+    """Of a tailer that was killed so many times before it could seal: is what it lost said to be read again?"""
+    found: list[bool] = []
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, writer = cluster(world, nursery, 3), Writer(world)
+        writer.write("a", 50)
+        writer.write("b", 50)
+        tailer = Tailer(world, nursery, **{"from": "head"})
+        tailer.start()
+        await trio.sleep(10)
+        for change in meanwhile:
+            writer.write("a", 50)
+            await trio.sleep(0.3)
+            tailer.kill()
+            change(writer)
+            await trio.sleep(1)
+            tailer.start()
+            await trio.sleep(8)
+        await trio.sleep(400)
+        found.extend(section.read_again for section in lost_sections(bucks))
+        await tailer.end()
+
+    run(scenario)
+    return found
+
+
+def nothing(writer: Writer) -> None:
+    pass
+
+
+def delete(writer: Writer) -> None:
+    writer.disk.unlink("/log/a")
+
+
+def cut(writer: Writer) -> None:
+    file = writer.disk.open_append("/log/a")
+    file.truncate(0)
+    file.write(b"something else\n")
+    file.close()
+
+
+def copy_and_cut(writer: Writer) -> None:
+    file = writer.disk.open_read("/log/a")
+    copy = writer.disk.open_append("/log/a.1")
+    copy.write(file.pread(1 << 20, 0))
+    cut(writer)
+
+
+def rename(writer: Writer) -> None:
+    writer.disk.rename("/log/a", "/log/a.1")
+    writer.write("a", 3)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "read_again"),
+    [
+        ([nothing], [True]),
+        ([rename], [True]),
+        ([copy_and_cut], [True]),
+        ([delete], [False]),
+        ([cut], [False]),
+        ([nothing, nothing], [True, True]),
+        ([delete, nothing], [False, False]),
+    ],
+)
+def test_a_seal_says_whether_the_files_of_a_lost_epoch_were_found_again(
+    meanwhile: list[Callable[[Writer], None]], read_again: list[bool]
+) -> None:
+    assert crashes(*meanwhile) == read_again
+
+
+async def test_a_file_that_went_before_it_was_read_is_told(host: Callable[..., Host], tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one\n")
+    h = host("*", open_files=1)
+    lost: list[int] = []
+    h.known.note_unread = lost.append
+    await h.look()
+    (tmp_path / "b").write_bytes(b"two\n")
+    await h.look(1)
+    with (tmp_path / "a").open("ab") as file:
+        file.write(b"three\n")
+    await h.scanner.sweep()
+    h.known.follows[next(iter(h.known.follows))].seen = h.machine.disk.stat(bytes(tmp_path / "a"))
+    (tmp_path / "a").unlink()
+    await h.settle()
+    assert lost == [6]
+
+
+def test_unread_bytes_are_stated_once_over_a_restart_too() -> None:
+    async def scenario(world: World) -> None:
+        journal = await open_journal(world.machine("tailer"), 1 << 32)
+        journal.set_width(300)
+        journal.chain.note_unread(6)
+        journal.save()
+        await journal.sync()
+        journal.release()
+        journal = await open_journal(world.machine("tailer"), 2 << 32)
+        assert journal.chain.unread == 6
+        assert sum(section.unread for section in seal_all(journal).sections) == 6
+        await journal.sync()
+        journal.release()
+        journal = await open_journal(world.machine("tailer"), 3 << 32)
+        assert journal.chain.unread == 0
+        assert not any(section.unread for section in seal_all(journal).sections)
+
+    simulate(1, scenario)
