@@ -167,7 +167,7 @@ def crashed(*, hole: bool = False, path: bytes = b"/a") -> FakeBuck:
     at = 440 if hole else 400
     tailer.read(path, raw[at:], first=at, bucket=HOUR + 3600)
     seals = [
-        chain.seal(tailer.packets[:1], lost_after=0),
+        chain.seal(tailer.packets[:1], lost_after=0, read_again=True),
         chain.seal(tailer.packets[1:], until=HOUR + 7200, closing=True),
     ]
     buck.put(tailer.packets)
