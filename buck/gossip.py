@@ -81,7 +81,8 @@ class Gossiper:
         if refused.reason == "role":
             self._members.drop_join(address)  # it is ourselves, or no buck
         if refused.reason in MISMATCH and self._members.is_join(address) and len(self._members.view()) == 1:
-            raise ConfigError(f"--join {address}: {refused.text}; a cluster has one env, one width and one version")
+            text = f"{refused.text}; a cluster has one --env, one --width and one version"
+            raise ConfigError(f"--join {address}: {text}")
         self._counts.links_refused[refused.reason].inc()
         log.warning("a peer is refused", address=address, reason=refused.reason, why=refused.text)
 

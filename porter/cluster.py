@@ -41,7 +41,7 @@ from protocol.messages import (
 from protocol.seal import Seal
 from service.config import ConfigError
 from service.machine import Machine
-from service.run import describe, leaves
+from service.run import leaves
 from service.units import Address, read_address
 
 __all__ = ["Answer", "Bucket", "Cluster", "Member", "NobodyError", "Sealed", "open_cluster"]
@@ -184,7 +184,8 @@ class Cluster:
         errors = list(leaves(group))
         for error in errors:
             if isinstance(error, Refused) and error.reason in OURS and member.peer is None:
-                raise ConfigError(f"{member.address}: {member.trouble or describe(error)}") from None
+                hint = " (see --env)" if error.reason == "env" else ""
+                raise ConfigError(f"{member.address}: {member.trouble or error.text + hint}") from None
         member.trouble = member.trouble or "; ".join(dict.fromkeys(said(error) for error in errors))
 
     async def ask(self, member: Member, question: Question) -> Answer | None:
