@@ -1,236 +1,287 @@
-"""What a person may get wrong, given to the real commands: one line that says what and what to do, and an exit code.
+"""Bad input of every kind, by the real commands: one line that says what is wrong and what to do, and the right code.
 
-Bytes that are not what they should be are in test_bad_bytes.py.
+Nothing of it may harm what is there: the cluster that these tests share keeps a file, and `intact` reads it back.
+Root is above permissions, so the commands that must not be run without its power over files (`UNPRIVILEGED`).
 """
 
 from __future__ import annotations
 
-import re
-import socket
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bench.cluster import Cluster, Process
-from protocol.connection import MAGIC, PREFACE_SIZE
+from bench.cluster import Cluster
 from tests.scenarios.arena import Arena
-from tests.scenarios.complaining import LISTEN, complaints, counted, logged, run
 from tests.scenarios.reading import HOST
 
 pytestmark = pytest.mark.slow
 
-USAGE, NOT_DONE = 2, 1
+ROOT = Path(__file__).parents[2]
+UNPRIVILEGED = (
+    ["setpriv", "--inh-caps=-dac_override,-dac_read_search", "--bounding-set=-dac_override,-dac_read_search"]
+    if os.geteuid() == 0
+    else []
+)
+NOBODY_S = "127.0.0.1:1"  # a port at which nobody listens
 
-
-@dataclass
-class Place:
-    """Two bucks that run, one that was stopped, a file, folders that can't be written, and names for the rows below."""
-
-    cluster: Cluster
-    root: Path
-
-    def __getitem__(self, name: str) -> str:
-        running, stopped = self.cluster.bucks[0], self.cluster.bucks[2]
-        assert running is not None
-        assert stopped is not None
-        known = {"buck": running.address, "stopped": stopped.address, "http": running.http}
-        known |= {f"disk{i}": str(self.cluster.disk_folders(i)[0]) for i in range(3)}
-        return known.get(name, str(self.root / name))
-
-    def cat(self, path: Path) -> bytes:
-        """A file as it comes back, though one buck can't be asked."""
-        return self.cluster.porter("cat", HOST, str(path), check=False).stdout
-
-    def said(self, done: subprocess.CompletedProcess[str], code: int) -> str:
-        """The one line it said, having ended with `code`."""
-        said = complaints(done.stderr)
-        assert (done.returncode, len(said)) == (code, 1), done.stderr
-        return said[0]
+as_an_ordinary_user = pytest.mark.skipif(
+    bool(UNPRIVILEGED) and not shutil.which("setpriv"), reason="root without setpriv: permissions don't hold"
+)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("bad-input")
-    (root / "file.log").write_bytes(b"".join(b"line %d\n" % n for n in range(1000)))
-    for name, key in (("misspelt", 'patiense = "5s"'), ("unheard", 'colour = "red"')):
-        (root / f"{name}.toml").write_text(key + "\n")
-    (root / "locked").mkdir(mode=0o500)
-    with Cluster(root / "cluster") as cluster:
-        tailer = cluster.tailer("--once", str(root / "file.log"))
-        assert tailer.wait(30) == 0, tailer.log_end()
-        stopped = cluster.bucks[2]
-        assert stopped is not None
-        assert stopped.stop() == 0
-        place = Place(cluster, root)
-        yield place
-        # whatever was tried: what was acknowledged is there
-        assert place.cat(root / "file.log") == (root / "file.log").read_bytes()
-        assert len(cluster.live()) == 2
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """Three bucks with one file in them."""
+    with Cluster(tmp_path_factory.mktemp("bad")) as cluster:
+        arena = Arena(cluster)
+        writer = arena.writer("kept")
+        writer.write(2000)
+        arena.done(arena.feed(writer))
+        yield arena
 
 
-BUCK = ("buck", "run", *LISTEN, "--key", "{new.key}")
-TAILER = ("tailer", "run", "--once", "--patience", "2s", "--key", "{new.key}")
-PORTER = ("porter", "audit", "--key", "{new.key}")
-TO_BUCK = ("--to", "{buck}", "--journal", "{journal}", "{file.log}")
+@pytest.fixture
+def intact(arena: Arena) -> Iterator[Arena]:
+    """Whatever the test does: all bucks are up afterwards, and the file is there."""
+    yield arena
+    assert all(buck is not None and buck.running() for buck in arena.cluster.bucks)
+    arena.check(arena.writers[0])
 
-# what is wrong -> the command, how it ends, and the one line it says
-REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "unknown key, buck": ((*BUCK, "--config", "{unheard.toml}"), USAGE, "{unheard.toml}: colour: unknown; see --help"),
-    "unknown key, tailer": (
-        (*TAILER, "--config", "{misspelt.toml}"),
-        USAGE,
-        "{misspelt.toml}: patiense: unknown; did you mean patience?",
-    ),
-    "unknown key, porter": (
-        (*PORTER, "--config", "{misspelt.toml}"),
-        USAGE,
-        "{misspelt.toml}: patiense: unknown; did you mean patience?",
-    ),
-    "no config file": ((*PORTER, "--config", "{none.toml}"), USAGE, "{none.toml}: can't be read: No such file"),
-    "bad address, buck": ((*BUCK, "--listen", "nowhere"), USAGE, "--listen: 'nowhere' is no HOST:PORT"),
-    "bad address, tailer": ((*TAILER, "--to", "host:99999"), USAGE, "--to.0: 'host:99999' is no HOST:PORT"),
-    "bad address, porter": ((*PORTER, "--peer", ":x"), USAGE, "--peer.0: ':x' is no HOST:PORT"),
-    "address of another host": (
-        (*BUCK, "--disk", "{new}", "--listen", "192.0.2.1:0", "--insecure"),
-        USAGE,
-        "192.0.2.1:0 is no address of this host: choose one of its own",
-    ),
-    "clear text to another host": (
-        (*TAILER, "--to", "192.0.2.1:1", "{file.log}"),
-        USAGE,
-        "192.0.2.1:1 is another host, and links are not encrypted: say --insecure if that is fine",
-    ),
-    "port in use": (
-        (*BUCK, "--disk", "{new}", "--listen", "{buck}"),
-        USAGE,
-        "{buck} is in use: stop what listens there (ss -ltnp shows it) or choose another port",
-    ),
-    "port in use, http": ((*BUCK, "--disk", "{new}", "--http", "{http}"), USAGE, "{http} is in use: stop what listens"),
-    "folder not writable, buck": (
-        (*BUCK, "--disk", "{locked}"),
-        USAGE,
-        "{locked}: the disk can't be used: Permission denied",
-    ),
-    "folder not writable, key": (
-        ("buck", "run", *LISTEN, "--disk", "{locked/disk}"),
-        USAGE,
-        "{locked/disk}.key: the key file can't be written: Permission denied",
-    ),
-    "folder not writable, tailer": (
-        (*TAILER, *TO_BUCK, "--journal", "{locked}"),
-        USAGE,
-        "{locked}: the journal can't be made: Permission denied",
-    ),
-    "folder not writable, porter": (
-        ("porter", "archive", "--older", "0s", "--peer", "{buck}", "--archive", "{locked}", "--key", "{new.key}"),
-        NOT_DONE,
-        "Permission denied; is the archive's folder writable",
-    ),
-    "disk in use": ((*BUCK, "--disk", "{disk0}"), USAGE, "{disk0}/lock: in use by another process (pid "),
-    "another node's disk": (
-        (*BUCK, "--disk", "{disk2}"),
-        USAGE,
-        "give the right --disk, --key or --width",
-    ),
-    "disk of another width": (
-        ("buck", "run", *LISTEN, "--disk", "{disk2}", "--width", "60s"),
-        USAGE,
-        "{disk2} has windows of 300 s, and --width says 60 s: give the right",
-    ),
-    "another env, buck": (
-        (*BUCK, "--disk", "{new}", "--join", "{buck}", "--env", "test"),
-        USAGE,
-        "--join {buck}: the peer refuses: env 'test' is not 'prod'; a cluster has one env",
-    ),
-    "another env, tailer": (
-        (*TAILER, *TO_BUCK, "--env", "test"),
-        USAGE,
-        "the bucks can't be used: the peer refuses: env 'test' is not 'prod'",
-    ),
-    "another env, porter": (
-        (*PORTER, "--peer", "{buck}", "--env", "test"),
-        USAGE,
-        "{buck}: the peer refuses: env 'test' is not 'prod'",
-    ),
-    "another width, buck": (
-        (*BUCK, "--disk", "{wide}", "--join", "{buck}", "--width", "60s"),
-        USAGE,
-        "--join {buck}: the peer refuses: buckets of 60 s are not 300 s; a cluster has one env, one width",
-    ),
-    "no live buck, porter": ((*PORTER, "--peer", "{stopped}"), NOT_DONE, "(name others with --peer HOST:PORT)"),
+
+def run(*words: object, prefix: list[str] | None = None, timeout_s: float = 30) -> tuple[int, str]:
+    """A command, to its end: its code, and what it said on stderr that is no log line."""
+    done = subprocess.run(
+        [*(prefix or []), sys.executable, "-m", *map(str, words)],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=timeout_s,
+        check=False,
+    )
+    return done.returncode, done.stderr.decode()
+
+
+def plain(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith('{"time"')]
+
+
+def one_line(text: str, *words: str) -> None:
+    """Exactly one line for a person, with these words in it, and no traceback."""
+    lines = plain(text)
+    assert len(lines) == 1, text
+    for word in words:
+        assert word in lines[0], text
+
+
+def says(text: str, *words: str) -> None:
+    """Somewhere in the log or beside it, in one line."""
+    assert "Traceback" not in text
+    assert any(all(word in line for word in words) for line in text.splitlines()), text
+
+
+def buck(root: Path, *words: object) -> list[object]:
+    return ["buck", "run", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--disk", root / "disk", *words]
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "buck": ["buck", "run"],
+    "tailer": ["tailer", "run", "x.log"],
+    "porter": ["porter", "status"],
 }
 
 
-def filled(text: str, place: Place) -> str:
-    return re.sub(r"\{(.*?)\}", lambda match: place[match[1]], text)
+@pytest.mark.parametrize("part", COMMANDS)
+def test_an_unknown_key_in_the_file_is_named_and_what_was_meant(part: str, tmp_path: Path) -> None:
+    config = tmp_path / f"{part}.toml"
+    config.write_text('envv = "prod"\n')
+    code, text = run(*COMMANDS[part], "--config", config)
+    assert code == 2
+    one_line(text, str(config), "envv", "did you mean env?")
 
 
-@pytest.mark.parametrize("row", REFUSED)
-def test_bad_input_is_refused_in_one_line(place: Place, row: str) -> None:
-    command, code, text = REFUSED[row]
-    done = run(*(filled(word, place) for word in command))
-    assert filled(text, place) in place.said(done, code)
+@pytest.mark.parametrize("part", COMMANDS)
+def test_a_file_that_is_no_toml_is_named(part: str, tmp_path: Path) -> None:
+    config = tmp_path / f"{part}.toml"
+    config.write_text("env = prod =\n")
+    code, text = run(*COMMANDS[part], "--config", config)
+    assert code == 2
+    one_line(text, str(config), "not TOML")
 
 
-@pytest.mark.parametrize("reason", ["env", "width"])
-def test_a_buck_counts_whom_it_refused(place: Place, reason: str) -> None:
-    row = f"another {reason}, buck"
-    before = counted(place.cluster.live()[0], f'links_refused_total{{reason="{reason}"}}')
-    run(*(filled(word, place) for word in REFUSED[row][0]))
-    assert counted(place.cluster.live()[0], f'links_refused_total{{reason="{reason}"}}') == before + 1
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:port", ":7411:7412"])
+@pytest.mark.parametrize(("part", "flag"), [("buck", "--listen"), ("tailer", "--to"), ("porter", "--peer")])
+def test_a_bad_address_is_a_usage_error(part: str, flag: str, address: str) -> None:
+    code, text = run(*COMMANDS[part], flag, address)
+    assert code == 2
+    one_line(text, flag, address)
 
 
-def test_a_peer_of_another_wire_version_is_refused_and_counted(place: Place) -> None:
-    buck = place.cluster.live()[0]
-    host, _, port = buck.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as link:
-        link.sendall(MAGIC + bytes([9, 0]))
-        received = b"".join(iter(lambda: link.recv(4096), b""))
-    assert len(received) <= PREFACE_SIZE  # nothing is said in a language that the peer may not know
-    assert counted(buck, 'links_refused_total{reason="version"}') == 1
-    why = "a peer is refused buck.node version the peer speaks wire version 9, this is 1"
-    assert sum(why in line for line in logged(buck, "warning")) == 1
+def test_another_host_in_clear_text_needs_a_word(tmp_path: Path) -> None:
+    code, text = run("porter", "status", "--peer", "192.0.2.1:7411", "--key", tmp_path / "key")
+    assert code == 2
+    one_line(text, "192.0.2.1:7411", "--insecure")
 
 
-def test_an_unreadable_file_is_named_and_the_others_are_sent(place: Place) -> None:
-    folder = place.root / "some"
-    folder.mkdir()
-    secret, open_one = folder / "secret.log", folder / "open.log"
-    secret.write_bytes(b"nobody may read this\n")
-    open_one.write_bytes(b"everybody may\n")
-    secret.chmod(0)
-    command = ["tailer", "run", "--once", "--patience", "2s", "--to", place["buck"], "--journal", place["unread"]]
-    done = run(*command, "--level", "A1", str(folder / "*"))
-    assert done.returncode == NOT_DONE
-    assert complaints(done.stderr, "error") == [f"files could not be read 1 {secret} tailer.agent"]
-    assert f"a file can't be read; it is tried again tailer.files {secret} Permission denied" in complaints(
-        done.stderr, "warning"
-    )
-    assert place.cat(open_one) == open_one.read_bytes()
+def test_a_tailer_without_a_pattern_or_a_buck_is_told_what_to_give(tmp_path: Path) -> None:
+    journal = ["--journal", tmp_path / "journal"]
+    code, text = run("tailer", "run", *journal, "--to", NOBODY_S)
+    assert code == 2
+    one_line(text, "no file pattern")
+    code, text = run("tailer", "run", *journal, "x.log")
+    assert code == 2
+    one_line(text, "--to HOST:PORT")
 
 
-def test_no_live_buck_is_said_and_what_is_undelivered_waits(tmp_path: Path) -> None:
-    with Cluster(tmp_path / "cluster", 1) as cluster:
-        arena = Arena(cluster)
-        writer = arena.writer("lonely")
-        writer.write(500)
-        arena.done(arena.feed(writer, level="A1"))
-        to, buck = cluster.addresses()[0], arena.buck(0)
-        buck.kill()
-        writer.write(500)
-        tailer = given_up(cluster, writer.path, to)
-        assert tailer.wait(30) == NOT_DONE
-        [said] = logged(tailer, "error")
-        assert re.search(r"not everything is done .* \d+ packets are on too few bucks; they wait in ", said)
-        arena.restart(0)
-        arena.done(arena.feed(writer, level="A1"))
-        arena.check(writer)
+# --- files and folders ------------------------------------------------------------------------------------------------
 
 
-def given_up(cluster: Cluster, path: Path, to: str) -> Process:
-    """A tailer of the same journal that is sent to a buck that doesn't run."""
-    (cluster.logs / "tailer.log").unlink()
-    return cluster.tailer("--once", "--patience", "2s", "--to", to, str(path))
+@as_an_ordinary_user
+def test_T83_an_unreadable_file_is_named_and_the_others_are_sent(intact: Arena) -> None:
+    secret, writer = intact.writer("secret"), intact.writer("beside")
+    intact.writers.remove(secret)
+    secret.write(10).chmod(0)
+    writer.write(100)
+    words = ["--once", "--patience", "3s", "--journal", intact.cluster.root / "ordinary"]
+    to = [word for address in intact.cluster.addresses() for word in ("--to", address)]
+    code, text = run("tailer", "run", *words, *to, secret.path, writer.path, prefix=UNPRIVILEGED)
+    assert code == 1
+    says(text, "could not be read", str(secret.path))
+    intact.check(writer)
+    secret.path.chmod(0o600)
+    code, text = run("tailer", "run", *words, *to, secret.path, writer.path, prefix=UNPRIVILEGED)
+    assert code == 0, text
+    intact.check(secret, writer)
+
+
+@as_an_ordinary_user
+@pytest.mark.parametrize("part", COMMANDS)
+def test_a_folder_that_is_not_writable_is_named(part: str, tmp_path: Path, arena: Arena) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    peer = arena.cluster.addresses()[0]
+    commands: dict[str, list[object]] = {
+        "buck": buck(folder),
+        "tailer": ["tailer", "run", "--once", "--journal", folder / "journal", "--to", peer, arena.writers[0].path],
+        "porter": ["porter", "archive", "--older", "0s", "--archive", folder, "--peer", peer, "--key", tmp_path / "k"],
+    }
+    code, text = run(*commands[part], prefix=UNPRIVILEGED)
+    assert code in (1, 2)
+    one_line(text, str(folder), "ermission denied")
+
+
+def test_another_nodes_disk_is_refused(intact: Arena, tmp_path: Path) -> None:
+    (disk,) = intact.cluster.disk_folders(0)
+    stolen = tmp_path / "disk"
+    shutil.copytree(disk, stolen)
+    code, text = run(*buck(tmp_path))
+    assert code == 2
+    one_line(text, str(stolen), "is the disk of node", "--key")
+
+
+def test_C34_a_disk_in_use_is_refused(intact: Arena) -> None:
+    (disk,) = intact.cluster.disk_folders(0)
+    words = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--disk", disk]
+    code, text = run("buck", "run", *words)
+    assert code == 2
+    one_line(text, str(disk), "use")
+
+
+def test_T77_a_journal_in_use_is_refused(intact: Arena) -> None:
+    to = ["--to", intact.cluster.addresses()[0]]
+    writer = intact.writer("followed")
+    writer.write(10)
+    tailer = intact.cluster.tailer("--from", "head", str(writer.path), name="used")
+    intact.arrives(writer)
+    code, text = run("tailer", "run", "--journal", intact.cluster.root / "used", *to, writer.path)
+    assert tailer.stop() == 0
+    assert code == 2
+    one_line(text, "used", "use")
+
+
+def test_a_port_in_use_is_named(intact: Arena, tmp_path: Path) -> None:
+    taken = intact.cluster.addresses()[0]
+    code, text = run("buck", "run", "--listen", taken, "--http", "127.0.0.1:0", "--disk", tmp_path / "disk")
+    assert code == 2
+    one_line(text, taken, "in use")
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_buck_of_another_env_or_width_does_not_join(intact: Arena, tmp_path: Path) -> None:
+    join = ["--join", intact.cluster.addresses()[0]]
+    code, text = run(*buck(tmp_path / "a", "--env", "staging", *join))
+    assert code == 2
+    one_line(text, "staging", "prod", "--env")
+    code, text = run(*buck(tmp_path / "b", "--width", "60s", *join))
+    assert code == 2
+    one_line(text, "60", "300", "--width")
+
+
+def test_a_tailer_of_another_env_delivers_nothing_and_says_why(intact: Arena, tmp_path: Path) -> None:
+    to = ["--to", intact.cluster.addresses()[0], "--env", "staging"]
+    words = ["--once", "--patience", "2s", "--journal", tmp_path / "journal"]
+    code, text = run("tailer", "run", *words, *to, intact.writers[0].path)
+    assert code in (1, 2)
+    says(text, "env", "prod")
+
+
+def test_a_porter_of_another_env_is_told_so(intact: Arena, tmp_path: Path) -> None:
+    words = ["--peer", intact.cluster.addresses()[0], "--env", "staging", "--key", tmp_path / "key"]
+    code, text = run("porter", "status", *words)
+    assert code == 2
+    one_line(text, "prod", "staging", "--env")
+
+
+def test_no_live_buck(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("a line\n")
+    words = ["--once", "--patience", "1s", "--journal", tmp_path / "journal", "--to", NOBODY_S]
+    code, text = run("tailer", "run", *words, log)
+    assert code == 1
+    says(text, "no buck answered", NOBODY_S, "start one")
+    code, text = run("porter", "cat", "--peer", NOBODY_S, "--key", tmp_path / "key", HOST, log)
+    assert code == 1
+    one_line(text, NOBODY_S)
+
+
+def test_bucks_that_die_are_waited_for_and_nothing_is_lost(arena: Arena) -> None:
+    """All of them, while a tailer runs: it says so, ends with 1, and the next one goes on."""
+    writer = arena.writer("waiting")
+    writer.write(2000)
+    peers = [word for address in arena.cluster.addresses() for word in ("--to", address)]
+    for i in range(3):
+        arena.buck(i).kill()
+    words = ["tailer", "run", "--once", "--patience", "1s", "--journal", arena.cluster.root / "tailer", *peers]
+    code, text = run(*words, writer.path)
+    assert code == 1
+    says(text, "not everything is done")
+    for i in range(3):
+        arena.restart(i)
+    arena.done(arena.feed(writer))
+    arena.check(*arena.writers)
+
+
+# --- names that are not there -----------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_for_and_not_there_is_said_with_what_is_near(intact: Arena) -> None:
+    path = str(intact.writers[0].path)
+    done = intact.cluster.porter("cat", HOST, path.replace("kept", "ketp"), check=False)
+    assert done.returncode == 1
+    one_line(done.stderr.decode(), "near it are", path)
+    done = intact.cluster.porter("cat", "nohost", path, check=False)
+    assert done.returncode == 1
+    one_line(done.stderr.decode(), "no host nohost", HOST)
+
+
+def test_a_bad_query_is_a_usage_error(intact: Arena) -> None:
+    done = intact.cluster.porter("grep", "/(/", check=False)
+    assert done.returncode == 2
+    one_line(done.stderr.decode(), "(")
