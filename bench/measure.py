@@ -7,6 +7,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -46,9 +47,13 @@ def spread(values: Sequence[float]) -> Spread:
 def run(command: Sequence[str | Path], *, stdout: Path | None = None, codes: Collection[int] = (0,)) -> Spent:
     """Run a command to its end and count its whole tree (what it waited for). Another exit code: FailedError."""
     begin = time.perf_counter()
-    with (stdout or Path(os.devnull)).open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, cwd=ROOT)
-    return ended(process, begin, codes)
+    with (stdout or Path(os.devnull)).open("wb") as out, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, cwd=ROOT)
+        try:
+            return ended(process, begin, codes)
+        except FailedError as error:
+            said.seek(0)
+            raise FailedError(f"{error}\n{said.read()[-2000:].decode(errors='replace')}") from None
 
 
 def ended(process: subprocess.Popen[bytes], begin: float, codes: Collection[int] = (0,)) -> Spent:
