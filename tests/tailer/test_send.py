@@ -132,6 +132,7 @@ def test_a_silent_buck_costs_its_timeout_and_then_nothing_for_a_while() -> None:
         assert tailer.machine.now() - start < 12
         assert set(holders(bucks).values()) == {2}
         assert tailer.sender.counters["unanswered"] <= 2 * WINDOW_PACKETS
+        assert tailer.sender.counters["acked"] == sum(holders(bucks).values())  # its silence hides no other's answer
 
     run(scenario)
 
