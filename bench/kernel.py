@@ -27,12 +27,12 @@ LEAST_BYTES = 50_000_000
 
 def encode_all(kernel: object, data: bytes, block: int = PACKET_RAW_MAX) -> None:
     """All of a file, in blocks, into one builder that is emptied whenever it is full."""
-    builder, stream, at = kernel.Builder(PACKET_RAW_MAX), kernel.Stream(HINT), 0  # type: ignore[attr-defined]
+    builder, stream, at = kernel.Builder(PACKET_RAW_MAX), kernel.Stream(HINT), 0  # type: ignore[attr-defined]  # either kernel
     builder.open(0, 0, True)
     while at < len(data):
         piece = memoryview(data)[at : at + block]
         final = at + len(piece) == len(data)
-        used, why, _ = kernel.encode(stream, 0, piece, 0, at, HINT, final, [builder], 0, 0)  # type: ignore[attr-defined]
+        used, why, _ = kernel.encode(stream, 0, piece, 0, at, HINT, final, [builder], 0, 0)  # type: ignore[attr-defined]  # either kernel
         at += used
         if why == compiled.FULL:
             builder.finish()

@@ -1,4 +1,4 @@
-"""What every benchmark is told."""
+"""What every benchmark is told: where its files go, how often to measure, how large a corpus is."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MAY_IMPORT = {
 PACKAGES = tuple(MAY_IMPORT)
 
 # Where Parquet is written and read.
-PARQUET = ("porter/archive*.py", "porter/parquet*.py", "porter/hour.py", "porter/part.py")
+PARQUET = ("porter/archive*.py", "porter/parquet*.py", "porter/hour.py", "porter/part.py", "porter/proof.py")
 # A library, and the files (patterns under the root) that may import it.
 FENCES = {
     "trio": ("protocol/link.py", "service/*", "tailer/*", "buck/*", "porter/*"),

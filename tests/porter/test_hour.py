@@ -354,9 +354,9 @@ async def test_a_packet_that_vanishes_while_it_is_written_is_not_half_there(monk
     given: dict[Key, int] = {}
 
     def spoil(packet: object) -> bytes | None:
-        key = packet.header.key  # type: ignore[attr-defined]
+        key = packet.header.key  # type: ignore[attr-defined]  # `object` as the fleet calls it
         given[key] = given.get(key, 0) + 1
-        return None if key.number == 1 and given[key] == 3 else bytes(packet.data)  # type: ignore[attr-defined]
+        return None if key.number == 1 and given[key] == 3 else bytes(packet.data)  # type: ignore[attr-defined]  # the same
 
     bucks[0].spoil = spoil
     await archive(bucks, objects, memory=2000)

@@ -182,7 +182,7 @@ def test_once_with_a_file_that_can_not_be_read_is_not_done(said: io.StringIO) ->
                 raise PermissionError(13, "Permission denied", path)
             return open_read(path)
 
-        tailer.machine.disk.open_read = refuse  # type: ignore[method-assign]
+        tailer.machine.disk.open_read = refuse  # type: ignore[method-assign]  # as a disk that fails
         assert await tailer.ended() == NOT_DONE
         assert lines(bucks) == writer.all[:10]
 
