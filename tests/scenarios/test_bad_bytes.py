@@ -1,31 +1,34 @@
-"""Bytes that are not what they should be: on the wire, on a buck's disk, in the archive; and a disk without room.
+"""Bytes that are not what they should be, each case aimed at one promise (random damage is in test_damage.py).
 
-What is damaged is refused, or said to be damaged, and counted; nothing else suffers, and what was acknowledged comes
-back from another copy.
+A link that ends within a packet; peers that are told why they are refused; copies that are bad in turn on two bucks, so
+that neither could do alone; footers that are gone; and one full disk among three.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import time
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from bench.cluster import Cluster
+from bench.cluster import Buck, Cluster
 from protocol import messages as m
-from protocol.connection import Connection
+from protocol.connection import MAGIC, PREFACE_SIZE, Connection
+from protocol.errors import Refused
 from protocol.identity import NodeKey
 from protocol.limits import PACKET_VERSION
-from protocol.link import Asker, open_asker
+from protocol.link import open_asker
 from protocol.packet import peek
 from tests.scenarios.arena import PATIENCE_S, Arena
-from tests.scenarios.complaining import complaints, counted, logged
 from tests.scenarios.reading import HOST
 
 pytestmark = pytest.mark.slow
@@ -42,8 +45,18 @@ def arena(cluster: Cluster) -> Arena:
 def hello(arena: Arena) -> m.Hello:
     """That of the arena's tailer, for who speaks in its name."""
     seed = tomllib.loads((arena.cluster.root / "tailer.key").read_text())["seed"]
-    public = NodeKey.from_seed(bytes.fromhex(seed)).public
+    return hello_of(NodeKey.from_seed(bytes.fromhex(seed)).public)
+
+
+def hello_of(public: bytes) -> m.Hello:
     return m.Hello("tailer", public, "prod", 0, HOST.encode(), (PACKET_VERSION, PACKET_VERSION), "", time.time_ns())
+
+
+def counted(buck: Buck, name: str) -> float:
+    """A counter of a buck's /metrics, such as `links_refused_total{reason="env"}`; 0 if there is none yet."""
+    with urllib.request.urlopen(f"http://{buck.http}/metrics", timeout=10) as answer:
+        found = re.search(rf"^buck_{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 @contextmanager
@@ -52,7 +65,7 @@ def tiny_disk(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tiny", folder], capture_output=True, check=False)
     if done.returncode:
-        pytest.skip("no small disk can be mounted here")
+        pytest.skip("a small file system can't be mounted here")
     try:
         yield
     finally:
@@ -77,44 +90,6 @@ def flip(path: Path, at: int) -> None:
 # --- on the wire ------------------------------------------------------------------------------------------------------
 
 
-async def put(asker: Asker, packet: bytes) -> m.Ok | m.No:
-    answer = await asker.ask(m.Put(0, 0, True, packet), 10)
-    assert isinstance(answer, (m.Ok, m.No))
-    return answer
-
-
-async def put_all(arena: Arena, *packets: bytes) -> list[m.Ok | m.No]:
-    """The answers of the first buck, over one link."""
-    host, _, port = arena.buck(0).address.rpartition(":")
-    async with open_asker(await trio.open_tcp_stream(host, int(port)), hello(arena)) as asker:
-        return [await put(asker, packet) for packet in packets]
-
-
-def test_a_damaged_packet_on_the_wire_is_refused_and_the_link_goes_on(arena: Arena) -> None:
-    writer = arena.writer("wire")
-    writer.write(LINES)
-    arena.done(arena.feed(writer))
-    buck = arena.buck(0)
-    data = arena.open_parts(0)[0].read_bytes()
-    start, end = packets(data)[0]
-    packet = data[start:end]
-    flipped = bytearray(packet)
-    flipped[len(packet) // 2] ^= 1
-    stored = counted(buck, "packets_stored_total")
-    refused, torn, taken = trio.run(put_all, arena, bytes(flipped), packet[:-9], packet)
-    assert isinstance(refused, m.No)
-    assert (refused.reason, refused.text) == ("sum", "not a good packet: the digest does not fit")
-    assert isinstance(torn, m.No)
-    assert (torn.reason, torn.text) == (
-        "sum",
-        f"not a good packet: {len(packet) - 9} bytes of a packet of {len(packet)}",
-    )
-    assert isinstance(taken, m.Ok)  # over the same link, the same packet, whole
-    assert counted(buck, 'packets_refused_total{reason="sum"}') == 2
-    assert counted(buck, "packets_stored_total") == stored
-    arena.check(writer)
-
-
 def test_a_link_that_ends_within_a_packet_leaves_nothing_and_the_others_go_on(arena: Arena) -> None:
     writer = arena.writer("cut")
     writer.write(LINES)
@@ -131,7 +106,7 @@ def test_a_link_that_ends_within_a_packet_leaves_nothing_and_the_others_go_on(ar
             connection.receive(link.recv(4096))
         link.sendall(connection.send_whole(m.Put(1, 0, True, data[:end]))[:-50])
     deadline = time.monotonic() + PATIENCE_S
-    while not any("middle of a frame" in line for line in logged(buck, "info", "warning")):
+    while "middle of a frame" not in buck.log.read_text():
         assert time.monotonic() < deadline, buck.log_end()
         time.sleep(0.05)
     assert counted(buck, "packets_stored_total") == stored
@@ -141,17 +116,33 @@ def test_a_link_that_ends_within_a_packet_leaves_nothing_and_the_others_go_on(ar
     arena.check(writer, after)
 
 
-def test_noise_instead_of_the_protocol_costs_its_own_link_only(arena: Arena) -> None:
-    host, _, port = arena.buck(0).address.rpartition(":")
-    for noise in (b"GET / HTTP/1.1\r\n\r\n", b"BUCK\x01\x00" + b"\xff" * 4096, b"BUCK\x01\x07"):
-        with socket.create_connection((host, int(port)), timeout=10) as link:
-            link.sendall(noise)
-            link.shutdown(socket.SHUT_WR)
-            assert len(b"".join(iter(lambda link=link: link.recv(4096), b""))) < 100
-    writer = arena.writer("after-noise")
-    writer.write(LINES)
-    arena.done(arena.feed(writer))
-    arena.check(writer)
+def test_a_peer_of_another_wire_version_env_or_width_is_refused_and_counted(arena: Arena) -> None:
+    buck = arena.buck(0)
+    host, _, port = buck.address.rpartition(":")
+    known = hello_of(NodeKey.from_seed(bytes(32)).public)
+    others = {
+        "env": replace(known, env="test"),
+        "width": replace(known, width=60),
+        "version": replace(known, versions=(9, 9)),
+    }
+    for reason, wrong in others.items():
+        assert trio.run(refusal, host, int(port), wrong) == reason
+        assert counted(buck, f'links_refused_total{{reason="{reason}"}}') == 1
+    with socket.create_connection((host, int(port)), timeout=10) as link:
+        link.sendall(MAGIC + bytes([9, 0]))
+        received = b"".join(iter(lambda: link.recv(4096), b""))
+    assert len(received) <= PREFACE_SIZE  # nothing is said in a language that the peer may not know
+    assert counted(buck, 'links_refused_total{reason="version"}') == 2
+    assert "the peer speaks wire version 9, this is 1" in buck.log_end()
+
+
+async def refusal(host: str, port: int, hello: m.Hello) -> str:
+    """Why a buck will not talk to who says that."""
+    stream = await trio.open_tcp_stream(host, port)
+    with pytest.raises(Refused) as refused:
+        async with open_asker(stream, hello):
+            pass
+    return refused.value.reason
 
 
 # --- on a buck's disk -------------------------------------------------------------------------------------------------
@@ -180,7 +171,7 @@ def test_a_damaged_copy_on_disk_is_counted_and_another_one_is_read(arena: Arena)
     for i, buck in enumerate(bucks):
         assert buck is not None
         assert counted(buck, "bad_reads_total") >= damaged[i]
-        assert any("ALARM: a stored packet is no longer good" in line for line in logged(buck, "error"))
+        assert "ALARM: a stored packet is no longer good" in buck.log.read_text()
 
 
 def test_a_damaged_footer_on_disk_is_made_anew(arena: Arena) -> None:
@@ -195,36 +186,6 @@ def test_a_damaged_footer_on_disk_is_made_anew(arena: Arena) -> None:
     for i in range(3):
         arena.restart(i)
     arena.check(writer)
-
-
-# --- in the archive ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["changed", "cut short"])
-def test_an_archive_object_that_is_not_what_it_was_is_named(arena: Arena, how: str) -> None:
-    writer = arena.writer("archive")
-    writer.write(LINES)
-    arena.done(arena.feed(writer))
-    archive = str(arena.archive)
-    arena.cluster.porter("archive", "--older", "0s", "--archive", archive)
-    audit = arena.cluster.porter("audit", "--deep", "--archive", archive)
-    assert audit.stdout.split()[-1] == b"complete"
-    [part] = arena.archive.rglob("*.parquet")
-    if how == "changed":
-        flip(part, 2000)
-    else:
-        part.write_bytes(part.read_bytes()[:-100])
-    name = str(part.relative_to(arena.archive))
-    for i in range(3):
-        arena.buck(i).kill()
-    cat = arena.cluster.porter("cat", HOST, str(writer.path), "--archive", archive, check=False)
-    assert cat.returncode == 1
-    [said] = complaints(cat.stderr.decode())
-    assert name in said
-    assert not cat.stdout or writer.data.startswith(cat.stdout)
-    audit = arena.cluster.porter("audit", "--deep", "--archive", archive, check=False)
-    assert audit.returncode == 1
-    assert name in audit.stderr.decode() + audit.stdout.decode()
 
 
 # --- a disk without room ----------------------------------------------------------------------------------------------
