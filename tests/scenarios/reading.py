@@ -11,9 +11,9 @@ import trio
 
 from porter.archived import Archive
 from porter.objects import open_objects
-from porter.reader import open_reader
+from porter.reader import Reader, open_reader
 from porter.settings import PorterSettings
-from porter.transfer import UnknownFileError, cat, generations
+from porter.transfer import Generation, UnknownFileError, cat, generations
 from service.machine import RealMachine
 
 HOST = os.uname().nodename
@@ -23,8 +23,13 @@ HOST = os.uname().nodename
 class Back:
     """What came back of one file, and what the reader said about it."""
 
-    data: bytes = b""
+    generations: tuple[bytes, ...] = ()
     complaints: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> bytes:
+        """All of them, as `porter cat` writes them."""
+        return b"".join(self.generations)
 
 
 def read_back(
@@ -43,17 +48,22 @@ async def _read_back(paths: list[str], root: Path, peers: tuple[str, ...], archi
     found = {}
     async with open_reader(machine, settings, shelves) as reader:
         for path in paths:
-            pieces: list[bytes] = []
-
-            async def write(data: bytes, pieces: list[bytes] = pieces) -> None:
-                pieces.append(data)
-
-            complaints: tuple[str, ...] = ()
             try:
                 chosen = await generations(reader, HOST.encode(), os.fsencode(path))
-                copied = await cat(reader, list(enumerate(chosen, 1)), write)
-                complaints = tuple(str(one) for one in (*copied.gaps, *copied.clashes, *copied.begins))
             except UnknownFileError as error:
-                complaints = (str(error),)
-            found[path] = Back(b"".join(pieces), complaints)
+                found[path] = Back(complaints=(str(error),))
+                continue
+            read = [await _one(reader, number, one) for number, one in enumerate(chosen, 1)]
+            found[path] = Back(tuple(data for data, _ in read), tuple(text for _, said in read for text in said))
     return found
+
+
+async def _one(reader: Reader, number: int, generation: Generation) -> tuple[bytes, list[str]]:
+    """One generation's bytes, and what is short of it."""
+    pieces: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        pieces.append(data)
+
+    copied = await cat(reader, [(number, generation)], write)
+    return b"".join(pieces), [str(one) for one in (*copied.gaps, *copied.clashes, *copied.begins)]

@@ -18,7 +18,7 @@ import trio
 from bench.cluster import Buck, Cluster
 from protocol.identity import NodeKey
 from protocol.link import open_asker
-from protocol.messages import Hello, No, Put
+from protocol.messages import Hello, No, Ok, Put
 from tests.porter.making import packets_of
 from tests.scenarios.arena import Arena
 from tests.scenarios.reading import HOST
@@ -89,12 +89,9 @@ def test_a_damaged_packet_on_the_wire_is_refused_and_counted(arena: Arena, damag
         data[40 if damage == "header" else -10] ^= 1
     answer, after = trio.run(_put, arena.cluster.addresses()[0], [bytes(data), packet.data])
     assert isinstance(answer, No), answer
-    assert (answer.reason, isinstance(after, No)) == (
-        "sum",
-        True,
-    )  # the whole one is of another env: `test`, not `prod`
-    assert total(arena.buck(0), "buck_packets_refused") == 2
-    assert total(arena.buck(0), "buck_packets_stored") == 0
+    assert answer.reason == "sum"
+    assert isinstance(after, Ok), after  # the link goes on, and the whole one is taken
+    assert total(arena.buck(0), "buck_packets_refused") == total(arena.buck(0), "buck_packets_stored") == 1
 
 
 KEY = NodeKey.from_seed(bytes(range(32)))
@@ -245,10 +242,10 @@ def test_C14_full_bucks_refuse_and_nothing_is_lost(small: Callable[[str, int], P
 def test_T90_a_full_journal_makes_reading_wait(
     small: Callable[[str, int], Path], cluster: Cluster, tmp_path: Path
 ) -> None:
-    place = small("cluster/tailer", 8 << 20)
+    place = small("cluster/tailer", 64 << 20)
     arena = Arena(cluster)
     other = place.parent / "tailer" / "other"
-    other.write_bytes(bytes(shutil.disk_usage(place).free - 200_000))
+    other.write_bytes(bytes(shutil.disk_usage(place).free - 100_000))
     writer = arena.writer("more")
     writer.write(20_000)
     tailer = arena.feed(writer)

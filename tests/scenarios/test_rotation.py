@@ -89,7 +89,7 @@ def test_T17_T22_T24_T28_T30_all_generations_come_back_once(cluster: Cluster, ho
     back = rotated.back(cluster)
     got = _count(back)
     assert (wanted - got, got - wanted) == (Counter(), Counter()), f"lost, or twice; {tailer.log_end()}"
-    assert all(_in_order(one.data) for one in back.values())
+    assert all(_in_order(data) for one in back.values() for data in one.generations)
 
 
 def _count(back: dict[str, Back]) -> Counter[bytes]:
