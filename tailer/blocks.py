@@ -197,6 +197,11 @@ class Blocks:
         return min((self._until(one) for one in self._all()), default=float("inf"))
 
     @property
+    def ready(self) -> int:
+        """Drafts that wait to be taken."""
+        return len(self._ready)
+
+    @property
     def raw(self) -> int:
         """Bytes that are in no draft yet."""
         return sum(one.builder.raw for one in self._open)
