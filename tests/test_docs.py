@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from buck.settings import BuckSettings
 from porter.settings import PorterSettings
 from service.config import Settings
+from service.faults import NAMES
 from tailer.settings import TailerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,14 @@ def test_every_metric_is_in_the_manual() -> None:
     }
     assert names
     assert not [name for name in names if f"`{name}`" not in OPERATING]
+
+
+def test_every_numbered_test_and_every_fault_point_is_among_the_scenarios() -> None:
+    page = (ROOT / "docs/SCENARIOS.md").read_text()
+    tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    numbered = {name for text in tests for name in re.findall(r"def (test_[TSDCA]\d+_\w+)", text)}
+    assert numbered == set(re.findall(r"`(test_[TSDCA]\d+_\w+)`", page))
+    assert {f"`{name}`" for name in NAMES} <= set(re.findall(r"`[\w.]+`", page))
 
 
 def test_links_between_documents_lead_somewhere() -> None:
