@@ -14,6 +14,7 @@ import datetime
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,19 @@ def make(folder: Path, size: int, root: Path | None = None) -> list[Path]:
             os.utime(folder / path.relative_to(root), (WRITTEN_S, WRITTEN_S))
         stamp.write_text(f"{size} {VERSION}")
     return [folder / path.relative_to(root) for path in sources]
+
+
+def one_file(folder: Path, size: int) -> Path:
+    """All of the corpus in `folder` as one file beside it, one log after another."""
+    path = folder.with_suffix(".log")
+    paths = make(folder, size)
+    if not path.exists() or path.stat().st_size != sum(one.stat().st_size for one in paths):
+        with path.open("wb") as out:
+            for one in paths:
+                with one.open("rb") as file:
+                    shutil.copyfileobj(file, out, 1 << 20)
+        os.utime(path, (WRITTEN_S, WRITTEN_S))
+    return path
 
 
 def _append(target: Path, source: Path, repeat: int) -> int:
