@@ -144,11 +144,12 @@ class Reader:
         grown = chunk.offset + chunk.end - chunk.begin
         if grown > follow.grown_to:
             follow.grown_to, follow.grown_at = grown, now
-        final = final or chunk.whole or follow.ending or now - follow.grown_at >= UNFINISHED_S
-        used = self._add(follow, chunk, final, now)
+        is_full = chunk.end == len(self._room)  # the file goes on: its last line here is not the last one
+        final = final or follow.ending or now - follow.grown_at >= UNFINISHED_S
+        used = self._add(follow, chunk, chunk.whole or (final and not is_full), now)
         self.bytes_read += used - chunk.begin
         follow.took(self._room, chunk, used)
-        return used > chunk.begin and (chunk.whole or chunk.end == len(self._room))
+        return used > chunk.begin and (chunk.whole or is_full)
 
     def _name(self, follow: Follow, now: float, final: bool) -> bool:
         final = final or follow.ending

@@ -47,6 +47,18 @@ async def test_T45_a_first_line_in_pieces_names_the_stream_once(host: Hosts, tmp
     assert h.events == 2
 
 
+async def test_T46_at_the_end_of_all_reading_only_the_last_line_may_be_unfinished(host: Hosts, tmp_path: Path) -> None:
+    """Not the one at the end of a block, of which a large file has many."""
+    log = tmp_path / "a.log"
+    h = host("*.log", patient=False, block=80_000)
+    append(log, b"a line of some length\n" * 20_000 + b"unfinished")
+    await h.once()
+    flags = flags_of(h)
+    assert [n for n, flag in enumerate(flags) if flag & OPEN] == [20_000]
+    assert len(flags) == 20_001
+    assert h.text("a.log") == log.read_bytes()
+
+
 async def test_T46_an_unfinished_last_line_is_taken_after_a_while_and_goes_on(host: Hosts, tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     h = host("*.log")
