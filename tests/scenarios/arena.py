@@ -98,13 +98,13 @@ class Arena:
         """The same of the archive alone, by its own reader and by DuckDB."""
         self.check(*writers, archive=str(self.archive), bucks=False)
         lines, same = parquet_lines(self.archive), parquet_equal(self.archive, SAME)
-        for writer in writers:
-            path = str(writer.path)
-            assert (lines.get(path, 0), same.get(path, 0)) == (len(writer.lines), writer.same), path
+        there = {path: (lines.get(path, 0), same.get(path, 0)) for path in (str(one.path) for one in writers)}
+        wanted = {str(writer.path): (len(writer.lines), writer.same) for writer in writers}
+        assert {path: (there[path], wanted[path]) for path in wanted if there[path] != wanted[path]} == {}
         names, ours = parquet_names(self.archive), Counter[bytes]()
         for writer in writers:
             ours += expected_names(writer.lines)
-        assert {name: names[name] for name in ours} == dict(ours)
+        assert [(name, names[name], count) for name, count in ours.items() if names[name] != count] == []
 
     def check_grep(self) -> None:
         """Each line that is the one is found once for each time it was written."""

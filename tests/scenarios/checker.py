@@ -16,7 +16,8 @@ from pathlib import Path
 import duckdb
 
 ID = re.compile(rb"\bw\d+-\d+\b")
-NOT_WHOLE = 4 | 2  # flags of rows that are the beginning of a line that goes on in the next row
+NO_END = 2  # flags of a row whose line has no end, or goes on in the next row
+NOT_WHOLE = 4 | NO_END
 
 
 def differences(written: Sequence[bytes], back: bytes) -> list[str]:
@@ -64,6 +65,11 @@ def _names(ours: Mapping[bytes, object], places: Sequence[int]) -> str:
 def parquet_lines(folder: Path) -> dict[str, int]:
     """How many whole lines each path has in the archive's objects, whatever they say."""
     return _counts(folder, f"(flags & {NOT_WHOLE}) = 0")
+
+
+def parquet_unfinished(folder: Path) -> dict[str, int]:
+    """How many rows of each path are lines without an end. A file has one at most, its last."""
+    return _counts(folder, f"(flags & {NO_END}) <> 0")
 
 
 def parquet_equal(folder: Path, line: bytes) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.cluster import Cluster
-from tests.scenarios.checker import parquet_lines
+from tests.scenarios.checker import parquet_lines, parquet_unfinished
 from tests.scenarios.reading import HOST, read_back
 
 pytestmark = pytest.mark.slow
@@ -101,6 +101,12 @@ def test_the_archive_has_each_line_once(fed: Fed, archived: subprocess.Completed
     assert {str(path): path.read_bytes().count(b"\n") for path in fed.logs} == {
         str(path): counts.get(str(path), 0) for path in fed.logs
     }
+
+
+def test_no_line_is_cut_but_a_files_last(fed: Fed, archived: subprocess.CompletedProcess[bytes]) -> None:
+    """Whoever greps would miss what is cut in two."""
+    unended = {str(path): 1 for path in fed.logs if path.stat().st_size and not path.read_bytes().endswith(b"\n")}
+    assert parquet_unfinished(fed.archive) == unended
 
 
 def test_bucks_and_archive_are_read_as_one(fed: Fed, archived: subprocess.CompletedProcess[bytes]) -> None:
