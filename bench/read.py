@@ -41,7 +41,7 @@ def grep(cluster: Cluster, word: str, options: Options) -> list[float]:
 
 
 def cat(path: Path, options: Options) -> list[float]:
-    """CPU seconds of each run over a file of all formats, to /dev/null; the bytes are compared in a run of their own."""
+    """CPU seconds of each run over a file of all formats, to /dev/null; one more run compares the bytes."""
     out = options.folder / "cat"
     with fresh(options.folder / "cluster") as cluster:
         fill(cluster, [path])
@@ -74,7 +74,7 @@ def run(options: Options) -> list[Row]:
     return [
         Row("read", f"grep {RARE}", spread(speed(rare)), "MB/s raw a core", least=600, note=note),
         Row("read", f"grep {COMMON}", spread(speed(common)), "MB/s raw a core", note="many matches"),
-        Row("read", "cat", spread(speed(copied)), "MB/s raw a core", least=350, note="one file of all formats, to /dev/null"),
+        Row("read", "cat", spread(speed(copied)), "MB/s raw a core", least=350, note="one file to /dev/null"),
         Row("read", "start-up", empty, "CPU-s", note="a grep over empty bucks"),
         Row("read", "bucks' CPU beside a grep", spread([bucks / total * 1e9]), "CPU-s/GB"),
     ]  # fmt: skip
