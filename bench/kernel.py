@@ -23,20 +23,21 @@ SYSLOG = ("Linux.log", "syslog", "auth.log", "journalctl")
 HINT = 1_790_000_000 * POINT_HZ
 TWIN_BYTES = 1_000_000  # the twin is slow; a megabyte says it all
 LEAST_BYTES = 50_000_000
+EVER = (1 << 63) - 1
 
 
 def encode_all(kernel: object, data: bytes, block: int = PACKET_RAW_MAX) -> None:
     """All of a file, in blocks, into one builder that is emptied whenever it is full."""
     builder, stream, at = kernel.Builder(PACKET_RAW_MAX), kernel.Stream(HINT), 0  # type: ignore[attr-defined]  # either kernel
-    builder.open(0, 0, True)
+    builder.open(0, EVER, False)
     while at < len(data):
         piece = memoryview(data)[at : at + block]
         final = at + len(piece) == len(data)
-        used, why, _ = kernel.encode(stream, 0, piece, 0, at, HINT, final, [builder], 0, 0)  # type: ignore[attr-defined]  # either kernel
+        used, why, _ = kernel.encode(stream, 0, piece, 0, at, HINT, final, [builder], 0, EVER)  # type: ignore[attr-defined]  # either kernel
         at += used
         if why == compiled.FULL:
             builder.finish()
-            builder.open(0, 0, True)
+            builder.open(0, EVER, False)
 
 
 def _times(size: int) -> int:
