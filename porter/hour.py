@@ -39,7 +39,9 @@ from service.machine import Machine
 
 LIMIT = Limit(GROUP_ROWS_MAX, GROUP_LINE_MAX)
 ALL = (0, 1 << 64)
-GROUP_COST = 12  # bytes of memory for a byte of a row group: packets' rows, their columns, the table, the writer's pages
+GROUP_COST = (
+    12  # bytes of memory for a byte of a row group: packets' rows, their columns, the table, the writer's pages
+)
 
 
 class UnsteadyError(Exception):
