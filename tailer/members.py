@@ -39,7 +39,9 @@ LINKS_ALL_MAX = 16
 LINKS_CHOSEN = 8
 CONNECT_S = 5.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 30.0
+# A buck is asked for its peers so often; where there are more than two, less often, since all say the same.
 LEARN_EVERY_S = 5.0
+CLOCK_EVERY_S = 30.0
 LEARN_TIMEOUT_S = 10.0
 CLOCKS_AGREE_NS = 1_000_000_000
 WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
@@ -246,18 +248,26 @@ class Members:
             self._tell()
 
     async def _learn_for_ever(self, buck: Buck, asker: Asker) -> NoReturn:
+        clock_at = self.machine.now()
         while True:
             view = await asker.ask(Peers(0))
             if isinstance(view, View):
                 self._learn(view)
-            before = self.machine.time_ns()
-            clock = await asker.ask(Clock(0))
-            if isinstance(clock, ClockIs):
-                buck.offset_ns = clock.time_ns - (before + self.machine.time_ns()) // 2
-            with trio.move_on_after(LEARN_EVERY_S * self.machine.random.uniform(0.8, 1.2)) as scope:
+            if self.machine.now() >= clock_at:
+                clock_at = self.machine.now() + CLOCK_EVERY_S
+                await self._compare_clocks(buck, asker)
+            linked = sum(one.asker is not None for one in self.bucks.values())
+            pause = LEARN_EVERY_S * max(1.0, linked / 2) * self.machine.random.uniform(0.8, 1.2)
+            with trio.move_on_after(pause) as scope:
                 await asker.lost.wait()
             if not scope.cancelled_caught:
                 raise LinkLost("the link ended")
+
+    async def _compare_clocks(self, buck: Buck, asker: Asker) -> None:
+        before = self.machine.time_ns()
+        clock = await asker.ask(Clock(0))
+        if isinstance(clock, ClockIs):
+            buck.offset_ns = clock.time_ns - (before + self.machine.time_ns()) // 2
 
     def _learn(self, view: View) -> None:
         self.heard = True

@@ -94,9 +94,10 @@ class Watching:
             self._reader.mark(self._known.apply(sweep, self._machine.now()))
             self._folders.watch(sweep.folders)
             self._wake.set()
-            await trio.sleep(max(SWEEP_PAUSE_S, took / SWEEP_SHARE / 10))
             with trio.move_on_after(min(max(took / SWEEP_SHARE, SWEEP_MIN_S), SWEEP_MAX_S)):
                 await self._sweep_soon.wait()
+            rested = self._machine.now() - began - took
+            await trio.sleep(max(0.0, max(SWEEP_PAUSE_S, took / SWEEP_SHARE / 10) - rested))
             self._sweep_soon = trio.Event()
 
     async def _heed_events(self) -> None:
