@@ -27,14 +27,17 @@ from tests.scenarios.reading import HOST, Back, read_back
 from tests.scenarios.writing import SAME, Writer
 
 PATIENCE_S = 40.0
+FOLLOWED = "*-tailer.log"  # files of a tailer that follows: not for those that read once
 SEED = int(os.environ.get("SCENARIO_SEED", "20261122"))
 
 
 class Arena:
     """A cluster, the files written so far, and the questions about them."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, *, together: bool = False) -> None:
+        """`together`: each tailer is told of all files so far. One that finds no file of its last run can't say that
+        it has read them again."""
+        self.cluster, self.together = cluster, together
         self.writers: list[Writer] = []
         self.archive = cluster.root / "archive"
         self.folder = cluster.root / "logs"
@@ -48,11 +51,14 @@ class Arena:
         return writer
 
     def feed(self, writer: Writer, **more: object) -> Process:
-        """`tailer run --once` on its file, always with the same journal."""
+        """`tailer run --once` on its file, or on all, always with the same journal."""
         env = more.pop("env", None)
         assert env is None or isinstance(env, dict)
         options = [str(word) for pair in more.items() for word in (f"--{pair[0].replace('_', '-')}", pair[1])]
-        return self.cluster.tailer("--once", *options, str(writer.path), env=env)
+        if self.together:
+            options += ["--exclude", FOLLOWED]
+        files = self.folder / "*.log" if self.together else writer.path
+        return self.cluster.tailer("--once", *options, str(files), env=env)
 
     def porter(self, *arguments: str, env: dict[str, str] | None = None) -> Process:
         """A porter's job that can be killed; what it writes is of no interest."""

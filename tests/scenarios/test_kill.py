@@ -15,7 +15,7 @@ import pytest
 
 from bench.cluster import Cluster, killing
 from service.faults import NAMES
-from tests.scenarios.arena import PATIENCE_S, SEED, Arena
+from tests.scenarios.arena import FOLLOWED, PATIENCE_S, SEED, Arena
 from tests.scenarios.checker import differences
 from tests.scenarios.reading import HOST
 
@@ -35,7 +35,7 @@ def points(part: str) -> list[str]:
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     with Cluster(tmp_path_factory.mktemp("kill"), width=WIDTH) as cluster:
         print(f"seed {SEED}")
-        yield Arena(cluster)
+        yield Arena(cluster, together=True)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ class Follower:
         self.start()
 
     def start(self) -> None:
-        files = str(self.arena.folder / "*-tailer.log")
+        files = str(self.arena.folder / FOLLOWED)
         self.tailer = self.arena.cluster.tailer("--from", "head", "--rotate-wait", "1s", files, name="following")
         self.starts += 1
         deadline = time.monotonic() + PATIENCE_S
@@ -83,7 +83,7 @@ class Follower:
 
 @pytest.mark.parametrize("round_", ROUNDS)
 def test_T64_a_tailer_killed_at_any_moment_goes_on_where_it_was(arena: Arena, follower: Follower, round_: int) -> None:
-    writer = arena.writer("tailer")
+    writer = arena.writer("tailer")  # as in FOLLOWED
     with killing(follower.tailer, moment("tailer", round_, 1.2)):
         for _ in writer.pieces(LINES, AT_ONCE):
             time.sleep(0.05)
