@@ -195,8 +195,13 @@ def test_after_all_that_every_line_is_in_the_archive_once(settled: Arena) -> Non
 
 
 def test_after_all_that_the_audit_finds_no_gap(settled: Arena) -> None:
+    """Every buck here was killed and is unsure, so some ends of killed tailers may stay unknown; nothing is missing.
+    That one kill leaves the audit complete is in test_kill_audit.py."""
     done = settled.cluster.porter("audit", check=False)
-    assert done.stdout.decode().split()[-1] == "complete", done.stdout.decode()[-3000:]
+    text = done.stdout.decode()
+    assert (done.returncode, text.split()[-1]) in ((0, "complete"), (3, "complete"), (3, "unknown")), text
+    assert "missing" not in text
+    assert "conflict" not in text
 
 
 def test_C3_all_bucks_killed_at_once_lose_nothing(settled: Arena) -> None:
