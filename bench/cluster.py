@@ -200,7 +200,7 @@ class Cluster:
     def porter_command(self, job: str, *arguments: str) -> list[str]:
         """The command line of a porter's job that asks these bucks."""
         command = [sys.executable, "-m", "porter", job, "--env", self.env_name, "--key", str(self.root / "porter.key")]
-        for address in self.addresses()[:1]:
+        for address in self.addresses():  # all: bucks that have just started may not have met yet
             command += ["--peer", address]
         return [*command, *arguments]
 

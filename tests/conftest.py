@@ -1,7 +1,7 @@
 """What all tests share: the shared data, Hypothesis' profiles, and a count of what was skipped and why.
 
-A test that can't run somewhere is skipped with a reason; the reasons are counted at the end of the run. With CI=1 a
-skip is a failure of the run, unless its reason is one of ALLOWED_SKIPS: what can run on that machine must run there.
+A test that can't run somewhere is skipped with a reason; the reasons are counted at the end of the run. With NO_SKIPS=1
+a skip is a failure of the run, unless its reason is one of ALLOWED_SKIPS: what can run on that machine must run there.
 """
 
 import os
@@ -52,15 +52,15 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if os.environ.get("CI") and exitstatus == pytest.ExitCode.OK and _refused():
+    if os.environ.get("NO_SKIPS") and exitstatus == pytest.ExitCode.OK and _refused():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason, count in _skips.most_common():
         terminalreporter.write_line(f"skipped {count}: {reason}")
-    if os.environ.get("CI") and _refused():
-        terminalreporter.write_line("CI: a skip is a failure here", red=True)
+    if os.environ.get("NO_SKIPS") and _refused():
+        terminalreporter.write_line("NO_SKIPS: a skip is a failure here", red=True)
 
 
 def _refused() -> list[str]:

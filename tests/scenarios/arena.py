@@ -63,7 +63,7 @@ class Arena:
     def porter(self, *arguments: str, env: dict[str, str] | None = None) -> Process:
         """A porter's job that can be killed; what it writes is of no interest."""
         base = ["porter", arguments[0], "--key", str(self.cluster.root / "porter.key")]
-        for address in self.cluster.addresses()[:1]:
+        for address in self.cluster.addresses():
             base += ["--peer", address]
         process = Process("porter", [*base, *arguments[1:]], self.cluster.logs / "porter.log", env)
         self.cluster.processes.append(process)
