@@ -26,6 +26,7 @@ from protocol.identity import NodeKey, epoch
 from protocol.limits import HEADER_MAX
 from protocol.packet import Packet
 from protocol.ranges import Ranges
+from service.beat import until_beat
 from service.config import ConfigError
 from service.keys import load_key
 from service.log import get_log
@@ -278,7 +279,7 @@ class Agent:
     async def _save_again_and_again(self) -> None:
         """A file that ended, or has no line yet, brings no packet."""
         while True:
-            await trio.sleep(SAVE_EVERY_S)
+            await trio.sleep(until_beat(self.machine.now(), SAVE_EVERY_S))
             self._save_streams()
 
     async def _leave(self, inputs: "Inputs") -> None:

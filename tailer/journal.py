@@ -29,6 +29,7 @@ from protocol.packet import Header, Packet, build, read
 from protocol.ranges import Ranges
 from protocol.record import encode_record
 from protocol.seal import Seal
+from service.beat import until_beat
 from service.config import ConfigError
 from service.faults import faultpoint
 from service.log import get_log
@@ -343,7 +344,7 @@ class Journal:
         """Sync each second, and sooner when much was written. Never ends."""
         pause = SYNC_EVERY_S
         while True:
-            with trio.move_on_after(pause):
+            with trio.move_on_after(until_beat(self.machine.now(), pause)):
                 await self._sync_soon.wait()
             self._sync_soon = trio.Event()
             try:

@@ -22,6 +22,7 @@ from protocol.errors import LinkLost, ProtocolError
 from protocol.link import Asker
 from protocol.messages import SYNCED, No, Ok, Put
 from protocol.packet import Packet
+from service.beat import until_beat
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
@@ -149,7 +150,7 @@ class Sender:
         asked: set[bytes] = set()
         asked_at = self.machine.now()
         while True:
-            with trio.move_on_after(LOOK_EVERY_S):
+            with trio.move_on_after(until_beat(self.machine.now(), LOOK_EVERY_S)):
                 await self.members.changed.wait()
             self._wake.set()  # a buck may have come, or be avoided no longer
             live = {buck.node for buck in self.members.live()}

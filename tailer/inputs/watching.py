@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import trio
 
+from service.beat import until_beat
 from service.log import get_log
 from service.machine import Machine, Watch
 from service.watch import IGNORED, MODIFY, OVERFLOW
@@ -94,7 +95,8 @@ class Watching:
             self._reader.mark(self._known.apply(sweep, self._machine.now()))
             self._folders.watch(sweep.folders)
             self._wake.set()
-            with trio.move_on_after(min(max(took / SWEEP_SHARE, SWEEP_MIN_S), SWEEP_MAX_S)):
+            interval = min(max(took / SWEEP_SHARE, SWEEP_MIN_S), SWEEP_MAX_S)
+            with trio.move_on_after(until_beat(self._machine.now(), interval)):
                 await self._sweep_soon.wait()
             rested = self._machine.now() - began - took
             await trio.sleep(max(0.0, max(SWEEP_PAUSE_S, took / SWEEP_SHARE / 10) - rested))
@@ -109,7 +111,7 @@ class Watching:
             if others:
                 self.want_sweep()
             self._wake.set()
-            await trio.sleep(self._pause)
+            await trio.sleep(until_beat(self._machine.now(), self._pause))
 
     async def _rounds(self) -> None:
         while True:
@@ -120,7 +122,7 @@ class Watching:
                 continue
             is_little = self._reader.bytes_read - before < LITTLE and not self._reader.blocks.live
             self._pause = min(2 * self._pause, GATHER_MAX_S) if is_little else GATHER_MIN_S
-            await trio.sleep(min(self._pause, self._until_due()))
+            await trio.sleep(min(until_beat(self._machine.now(), self._pause), self._until_due()))
             with trio.move_on_after(self._until_due()):
                 await self._wake.wait()
             self._wake = trio.Event()
