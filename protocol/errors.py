@@ -13,6 +13,7 @@ BuckError
 │   ├── VersionError           written by a later version: keep them, leave the reading to who can
 │   ├── ColumnsError           a packet's body; also a saved state of the kernel
 │   ├── SealError              also a signature that does not fit
+│   ├── RosterError            a retirement that is none, or is not signed by the key it names
 │   └── EventError
 └── QueryError                 a query that can't be read, with the place where it went wrong
 
@@ -75,6 +76,10 @@ class ColumnsError(FormatError):
 
 class SealError(FormatError):
     """Not a seal, or not signed by whom it names."""
+
+
+class RosterError(FormatError):
+    """Not a retirement of a node, or not signed by the key that it names."""
 
 
 class EventError(FormatError):

@@ -11,6 +11,7 @@ from typing import Final
 PACKET_VERSION: Final = 1  # of a packet's body; the envelope has none, since it never changes
 EVENT_VERSION: Final = 1  # Event v1's first byte
 SEAL_VERSION: Final = 1  # first member of a seal
+ROSTER_VERSION: Final = 1  # first member of a retirement
 POINT_HZ: Final = (
     100_000_000  # points are units of 10 ns: fits a signed 64-bit integer for thousands of years, ns wouldn't past 2262
 )
@@ -47,6 +48,9 @@ RANGES_MAX: Final = 65_536  # intervals in one set on the wire; a sane set has a
 SEAL_SIZE_MAX: Final = 4 << 20  # 16 bytes a packet: 200,000 packets in one window is beyond any tailer
 SEAL_SECTIONS_MAX: Final = 16_384  # (epoch, bucket, class) added by one seal; a day of buckets is 288
 SEAL_PACKETS_MAX: Final = 200_000  # packets that one seal adds: what its size has room for
+RETIREMENT_SIZE_MAX: Final = 1_024  # two names, two keys and some numbers
+RETIRED_MAX: Final = 4_096  # nodes retired in an env, ever: 4 MiB of a buck's memory, and of an answer
+ROSTER_MAX: Final = 32_768  # tailers expected in an env: with the longest names 9 MiB of an answer
 
 # --- wire ---------------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,22 @@
     magic "BUS1" | length u32 | msgpack array | Ed25519 signature of all before, 64
 
     array: version, env, width, tailer, public key, host, number, previous, time ns, until, offset ns, crashes, closing,
-           [[epoch, bucket, class, late, numbers, events, raw, contents, given up, dropped, lost after,
-             read again, unread], ...]
+           goodbye, [[epoch, bucket, class, late, numbers, events, raw, contents, given up, dropped, lost after,
+                      read again, unread, since], ...]
 
 One chain per tailer over all its epochs: `number` counts from 0, `previous` is the BLAKE3 of the seal before (zeros
 for the first), so nobody can leave one out or put one in. Each section states what was *added* to one epoch, bucket
 and class, so stragglers need no revision of what was said before; `contents` has 16 bytes of each packet's content
 in the order of the numbers, so one lost packet spoils no other's proof. `until` says that everything before that
 second is stated; what is silent after it is unknown, never complete.
+
+A section has a class, so all counts are by class: what was sent, given up, dropped at the source, and not read. Where
+something is missing, `since` is the first bucket that it may be of: the packet's own where the packet is known, else
+a day before the seal before, because timely lines may be so old.
+
+A `closing` seal ends a run in order: what was read until then is stated, and the host is still expected. A `goodbye`
+is a closing seal that takes the tailer off the roster (roster.py): nobody waits for it any more. A later seal of the
+same chain takes it back.
 
 Whoever holds two different seals of one number, or one whose `previous` fits no seal, holds the proof that the key
 was used twice: `chain` calls that a fork, and an audit says so.
@@ -57,6 +65,7 @@ class Section:
     lost_after: int | None = None  # this epoch ended by a crash: what came after that number (-1: all) is not known
     read_again: bool = False  # but all files that were open then were found again, so they give it once more
     unread: int = 0  # bytes of files that went before they were read
+    since: int = 0  # the first bucket that what is given up, dropped, lost or unread may be of; 0 where nothing is
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class Seal:
     crashes: int
     closing: bool
     sections: tuple[Section, ...]
+    goodbye: bool = False  # only with closing
     data: bytes = field(default=b"", compare=False, repr=False)
 
     def encode(self, key: NodeKey) -> bytes:
@@ -85,7 +95,7 @@ class Seal:
         sections = [_SECTION.dump(_section_row(section)) for section in self.sections]
         facts = (self.number, self.previous, self.time_ns, self.until, _unsigned(self.offset_ns), self.crashes)
         names = (limits.SEAL_VERSION, self.env, self.width, self.tailer, self.public, self.host)
-        body = pack((*names, *facts, self.closing, sections))
+        body = pack((*names, *facts, self.closing, self.goodbye, sections))
         if len(body) + PREFIX.size + SIGNATURE_SIZE > limits.SEAL_SIZE_MAX:
             raise SealError(f"a seal of {len(body)} bytes: at most {limits.SEAL_SIZE_MAX}; state less at once")
         data = PREFIX.pack(MAGIC, len(body)) + body
@@ -153,12 +163,12 @@ def chain(seals: Iterable[Seal]) -> Chain:
 _SECTION: Final = Group(
     Number(64), Number(32), Number(8), Flag(), Set(), Number(64), Number(64),
     Blob(0, CONTENT_SIZE * limits.SEAL_PACKETS_MAX), Set(), Number(64), Number(64),
-    Flag(), Number(64),
+    Flag(), Number(64), Number(32),
 )  # fmt: skip
 _SEAL: Final = Group(
     Number(8), Text(limits.ENV_MAX), Number(32, 1, limits.WIDTH_MAX_S), Blob(NODE_SIZE), Blob(PUBLIC_SIZE),
     Blob(0, limits.NAME_MAX), Number(64), Blob(DIGEST_SIZE), Number(64), Number(32), Number(64), Number(64), Flag(),
-    Many(_SECTION, limits.SEAL_SECTIONS_MAX),
+    Flag(), Many(_SECTION, limits.SEAL_SECTIONS_MAX),
 )  # fmt: skip
 _NOT_LOST: Final = (1 << 64) - 1
 
@@ -166,7 +176,7 @@ _NOT_LOST: Final = (1 << 64) - 1
 def _section_row(section: Section) -> tuple[object, ...]:
     lost = _NOT_LOST if section.lost_after is None else section.lost_after + 1
     counts = (section.numbers, section.events, section.raw, section.contents, section.given_up, section.dropped, lost)
-    ends = (section.read_again, section.unread)
+    ends = (section.read_again, section.unread, section.since)
     return (section.epoch, section.bucket, section.kind.code(), section.late, *counts, *ends)
 
 
@@ -176,7 +186,7 @@ def _parse(body: bytes, data: bytes = b"") -> Seal:
         if row and row[0] != limits.SEAL_VERSION and type(row[0]) is int:
             raise VersionError(f"a seal of version {row[0]}: this reads {limits.SEAL_VERSION}")
         _, *facts, sections = _SEAL.load(row)
-        env, width, tailer, public, host, number, previous, time_ns, until, offset, crashes, closing = facts
+        env, width, tailer, public, host, number, previous, time_ns, until, offset, crashes, *ends = facts
         read = tuple([_read_section(section, width) for section in sections])
     except (PackedError, SchemaError, PacketError) as error:
         raise SealError(f"not a seal: {error}") from error
@@ -184,14 +194,16 @@ def _parse(body: bytes, data: bytes = b"") -> Seal:
         raise SealError("the key in the seal is not that of its tailer")
     if sum(section.numbers.count for section in read) > limits.SEAL_PACKETS_MAX:
         raise SealError("the seal adds too many packets")
+    closing, goodbye = ends
+    if goodbye and not closing:
+        raise SealError("a goodbye that closes nothing")
     signed = offset - (1 << 64) if offset >= _I64 else offset
-    return Seal(
-        env, width, tailer, public, host, number, previous, time_ns, until, signed, crashes, closing, read, data
-    )
+    times = time_ns, until, signed
+    return Seal(env, width, tailer, public, host, number, previous, *times, crashes, closing, read, goodbye, data)
 
 
 def _read_section(row: tuple[Any, ...], width: int) -> Section:
-    epoch, bucket, code, late, numbers, events, raw, contents, given_up, dropped, lost, again, unread = row
+    epoch, bucket, code, late, numbers, events, raw, contents, given_up, dropped, lost, *ends = row
     if len(contents) != CONTENT_SIZE * numbers.count:
         raise SchemaError(f"{len(contents)} bytes of contents for {numbers.count} packets")
     if bucket % width:
@@ -199,7 +211,7 @@ def _read_section(row: tuple[Any, ...], width: int) -> Section:
     after = None if lost == _NOT_LOST else lost - 1
     kind = Class.from_code(code)
     counts = (numbers, events, raw, contents, given_up, dropped)
-    return Section(epoch, bucket, kind, late, *counts, after, again, unread)
+    return Section(epoch, bucket, kind, late, *counts, after, *ends)
 
 
 def _unsigned(value: int) -> int:

@@ -16,7 +16,7 @@ from protocol.seal import FIRST, MAGIC, PREFIX, Seal, Section, chain
 from tests.protocol.wire_samples import BUCK, BUCKET, KEY, anything
 
 SECTION = Section(7 << 32, BUCKET, Class(3, True, False), True, Ranges([(0, 2), (5, 6)]), 900, 80_000, bytes(range(48)),
-                  Ranges([(3, 4)]), 17, 5, True, 23)  # fmt: skip
+                  Ranges([(3, 4)]), 17, 5, True, 23, BUCKET - 86_400)  # fmt: skip
 SEAL = Seal("prod", 300, KEY.node, KEY.public, b"web-17", 0, FIRST, 10**18, BUCKET + 300, -4_000, 2, False, (SECTION,))
 
 
@@ -52,7 +52,7 @@ def test_a_seal_reads_back_as_it_was_written(
 ) -> None:
     ranges = Ranges((n, n + 1) for n in numbers)
     section = replace(SECTION, numbers=ranges, contents=bytes(16 * len(numbers)), lost_after=lost)
-    seal = replace(SEAL, number=number, offset_ns=offset, closing=closing, sections=(section, SECTION))
+    seal = replace(SEAL, number=number, offset_ns=offset, closing=closing, sections=(section, SECTION), goodbye=closing)
     found = Seal.read(seal.encode(KEY))
     assert found == seal
     assert found.data == seal.encode(KEY)
@@ -94,7 +94,7 @@ def test_a_later_version_is_told_apart_from_damage() -> None:
         Seal.read(resigned([2, "something", "new"]))
 
 
-@given(st.integers(0, 13), anything)
+@given(st.integers(0, 14), anything)
 def test_a_seal_with_any_member_replaced_reads_or_is_a_seal_error(at: int, value: object) -> None:
     row = [*ROW]
     row[at] = value
@@ -116,6 +116,11 @@ def test_a_seal_with_any_member_replaced_reads_or_is_a_seal_error(at: int, value
 def test_a_section_that_contradicts_itself_is_not_written(wrong: dict[str, object]) -> None:
     with pytest.raises(SealError):
         replace(SEAL, sections=(replace(SECTION, **wrong),)).encode(KEY)
+
+
+def test_nobody_says_goodbye_in_the_middle_of_a_run() -> None:
+    with pytest.raises(SealError, match="goodbye"):
+        replace(SEAL, goodbye=True).encode(KEY)
 
 
 def test_an_offset_beyond_64_bits_is_not_written() -> None:

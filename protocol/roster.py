@@ -1,0 +1,135 @@
+"""The roster: which tailers are expected, and the signed document that takes a node off it.
+
+A tailer is on the roster from the day on which somebody first saw it, and stays there whether it speaks or not: only so
+is silence told from nothing to say. Two things end an entry: its own goodbye seal, and a retirement, which an admin
+signs for a host that is gone. Both are dated at the end of the node's last seal, and a later seal takes both back.
+
+    magic "BUR1" | length u32 | msgpack array | Ed25519 signature of all before, 64
+
+    array: version, env, node, role, host, public key of who signs, time ns, seals, until
+
+`seals` is how many seals its chain had then (0: none was known; a buck has none), `until` the end of the last: the
+window that begins there is the one in which the host fell silent, and stays unknown. A retired *buck* is no member any
+more: nobody waits for its copies. Pure: who may sign, and where this is kept, is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from protocol import limits
+from protocol.errors import FormatError, RosterError, VersionError
+from protocol.identity import NODE_SIZE, PUBLIC_SIZE, SIGNATURE_SIZE, NodeKey, verify
+from protocol.packed import Buffer, PackedError, pack, unpack_array
+from protocol.schema import Blob, Group, Number, SchemaError, Text, Word
+from protocol.seal import Seal
+
+MAGIC: Final = b"BUR1"
+PREFIX: Final = struct.Struct(">4sI")
+RETIRED_ROLES: Final = ("tailer", "buck")
+EXPECTED, GOODBYE, RETIRED = "expected", "goodbye", "retired"
+
+
+class Expected(NamedTuple):
+    """A tailer that somebody has met, first at `since` (seconds)."""
+
+    tailer: bytes
+    host: bytes
+    since: int
+
+
+class Entry(NamedTuple):
+    """One line of the roster: from `since` to `until`, both seconds; `until` 0: still expected."""
+
+    tailer: bytes
+    host: bytes
+    since: int
+    until: int
+    state: str  # EXPECTED, GOODBYE or RETIRED
+    seals: int  # that its chain must have: where fewer are found, the last ones are missing
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """An admin's word that a node is gone for good. `data` is the signed form, where there is one."""
+
+    env: str
+    node: bytes
+    role: str
+    host: bytes
+    public: bytes
+    time_ns: int
+    seals: int
+    until: int
+    data: bytes = field(default=b"", compare=False, repr=False)
+
+    def signed(self, key: NodeKey) -> Retirement:
+        """The same with its signed form; RosterError if a reader would refuse it."""
+        if key.public != self.public:
+            raise RosterError("a retirement can only be signed by the key that it names")
+        facts = (self.env, self.node, self.role, self.host, self.public, self.time_ns, self.seals, self.until)
+        body = pack((limits.ROSTER_VERSION, *facts))
+        data = PREFIX.pack(MAGIC, len(body)) + body
+        return Retirement.read(data + key.sign(data))
+
+    @classmethod
+    def read(cls, data: Buffer) -> Retirement:
+        """The retirement in `data`, its signature checked. RosterError, or VersionError for a later version."""
+        data = bytes(data)
+        if not PREFIX.size + SIGNATURE_SIZE <= len(data) <= limits.RETIREMENT_SIZE_MAX:
+            raise RosterError(f"no retirement has {len(data)} bytes")
+        magic, size = PREFIX.unpack_from(data)
+        if magic != MAGIC or len(data) != PREFIX.size + size + SIGNATURE_SIZE:
+            raise RosterError("not a retirement, or not of the length that it says")
+        try:
+            row = unpack_array(data[PREFIX.size : -SIGNATURE_SIZE])
+            if row and row[0] != limits.ROSTER_VERSION and type(row[0]) is int:
+                raise VersionError(f"a retirement of version {row[0]}: this reads {limits.ROSTER_VERSION}")
+            _, env, node, role, host, public, time_ns, seals, until = _FIELDS.load(row)
+            found = cls(env, node, role, host, public, time_ns, seals, until, data)
+            verify(found.public, data[:-SIGNATURE_SIZE], data[-SIGNATURE_SIZE:])
+        except VersionError:
+            raise
+        except (PackedError, SchemaError, FormatError) as error:
+            raise RosterError(f"not a retirement: {error}") from error
+        return found
+
+
+def roster(
+    chains: Mapping[bytes, Sequence[Seal]], expected: Iterable[Expected], retired: Iterable[Retirement]
+) -> dict[bytes, Entry]:
+    """Every tailer that anybody knows of. `chains` are its seals in order, as many of them as were found."""
+    met: dict[bytes, Expected] = {}
+    for tailer, seals in chains.items():
+        if seals:
+            met[tailer] = Expected(tailer, seals[-1].host, seals[0].time_ns // 10**9)
+    for one in expected:
+        known = met.get(one.tailer, one)
+        met[one.tailer] = known._replace(since=min(known.since, one.since))
+    ends: dict[bytes, Retirement] = {}
+    for end in retired:
+        if end.role == "tailer":
+            known_end = ends.get(end.node, end)
+            ends[end.node] = max(known_end, end, key=lambda one: (one.seals, one.time_ns))
+            met.setdefault(end.node, Expected(end.node, end.host, end.until))
+    return {tailer: _entry(one, chains.get(tailer, ()), ends.get(tailer)) for tailer, one in met.items()}
+
+
+def _entry(met: Expected, seals: Sequence[Seal], end: Retirement | None) -> Entry:
+    """What ends it, if anything does: the later of its own goodbye and the word of an admin."""
+    last = seals[-1] if seals else None
+    count = last.number + 1 if last else 0
+    if end is not None and end.seals >= count and not (last and last.goodbye and end.seals == count):
+        return Entry(*met, end.until, RETIRED, end.seals)
+    if last is not None and last.goodbye:
+        return Entry(*met, last.until, GOODBYE, count)
+    return Entry(*met, 0, EXPECTED, count)
+
+
+_FIELDS: Final = Group(
+    Number(8), Text(limits.ENV_MAX), Blob(NODE_SIZE), Word("role", RETIRED_ROLES), Blob(0, limits.NAME_MAX),
+    Blob(PUBLIC_SIZE), Number(64), Number(64), Number(32),
+)  # fmt: skip
