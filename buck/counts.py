@@ -16,6 +16,7 @@ class Counts:
         self.syncs = metrics.counter("syncs", "Fsyncs of bucket files.")
         self.closed = metrics.counter("parts_closed", "Bucket files closed with a footer.")
         self.seals = metrics.counter("seals_stored", "Seals written and fsynced.")
+        self.roster_full = metrics.counter("roster_full", "Alarm: tailers that the roster had no place for.")
         self.links_refused = metrics.counters("links_refused", "Links refused or broken by rule, by reason.", "reason")
         self.conflicts = metrics.counter("conflicts", "Alarm: packets of one key with other bytes; both are kept.")
         self.forks = metrics.counter("seal_forks", "Alarm: seals of one number with other bytes; both are kept.")

@@ -8,6 +8,7 @@
 <disk>/<env>/clean                         only after a clean stop: nothing was left open
 <disk>/<env>/unsure                        buckets that may lack packets which were acknowledged
 <disk>/<env>/peers                         the bucks ever seen (first disk)
+<disk>/<env>/roster                        which tailers were ever met, and who is retired (every disk)
 <disk>/<env>/seals/<tailer>.seals          the seals of one tailer
 <disk>/<env>/<YYYYMMDD>/<HHMMSS>.<part>.open | .closed | .bad
 ```

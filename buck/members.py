@@ -10,7 +10,7 @@ gossip entry ──step()──> claimed: not in our view until a dial of its ad
 
 Only what a handshake showed is passed on, so a lie travels no further than who believed it. A confirmed peer stays at
 its address until its own handshake shows it elsewhere. Nothing is ever forgotten because of silence or of gossip: a
-dead member is still a member. Memory is bounded by PEERS_MAX, claims included.
+dead member is still a member, until an admin retires it. Memory is bounded by PEERS_MAX, claims included.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,6 +41,7 @@ class Members:
     def __init__(self, me: Peer, joins: Sequence[str], random: Random, remembered: Iterable[Peer] = ()) -> None:
         self.me = me
         self.known: dict[bytes, Known] = {}
+        self.retired: set[bytes] = set()
         self._joins = {address for address in joins if address != me.address}
         self._random = random
         for peer in remembered:
@@ -68,8 +69,8 @@ class Members:
 
     def shown(self, node: bytes, public: bytes, address: str, now: float) -> bool:
         """A handshake at `address` has shown this buck. Is that news?"""
-        if node == self.me.node:
-            self._joins.discard(address)  # that is ourselves under another name
+        if node == self.me.node or node in self.retired:
+            self._joins.discard(address)  # ourselves under another name, or one that is no member any more
             return False
         self._joins.discard(address)
         known = self.known.get(node)
@@ -81,6 +82,11 @@ class Members:
         known.peer = known.peer._replace(address=address)
         known.confirmed, known.claimed, known.heard = True, "", now
         return news
+
+    def retire(self, node: bytes) -> None:
+        """An admin has said that this buck is gone for ever: it is no member, whatever gossip says."""
+        self.retired.add(node)
+        self.known.pop(node, None)
 
     def is_join(self, address: str) -> bool:
         """Was this address given by the operator, and never answered yet?"""
@@ -94,6 +100,7 @@ class Members:
         """Invariants."""
         assert len(self.known) < PEERS_MAX
         assert self.me.node not in self.known
+        assert not self.retired & self.known.keys()
         assert all(node == known.peer.node == node_id(known.peer.public) for node, known in self.known.items())
 
     def _targets(self) -> set[str]:
@@ -107,7 +114,9 @@ class Members:
         return (self._joins | claims | heard_of) - {self.me.address}
 
     def _learn(self, peer: Peer, now: float) -> bool:
-        if peer.node == self.me.node or node_id(peer.public) != peer.node or not peer.address:
+        if peer.node in self.retired or peer.node == self.me.node:
+            return False
+        if node_id(peer.public) != peer.node or not peer.address:
             return False
         known = self.known.get(peer.node)
         if known is None:

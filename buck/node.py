@@ -3,6 +3,7 @@
 ```
                     listener ── Session a link ──┬── Store ── Volume a disk ── Part a bucket file
   tailers, porters, ┘  (serve_links)             ├── SealStore ── Book a tailer
+                                                 ├── RosterStore
   bucks                                          └── Members  (view)
                     web ── /ruok /status /metrics
                     tend, once a second a disk: sync and close what is due (Store.tend)
@@ -20,6 +21,7 @@ from buck.budget import Budget, Metered
 from buck.counts import Counts
 from buck.gossip import Gossiper, remembered
 from buck.members import Members
+from buck.roster import RosterStore
 from buck.seals import SealStore
 from buck.session import Session
 from buck.settings import BuckSettings
@@ -59,6 +61,7 @@ class Node:
         self.width = int(settings.width)
         self.store = Store(machine, settings.disk, settings.env, self.width, self.counts)
         self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
+        self.roster = RosterStore(machine, self.store.volumes, settings.env, self.counts)
         self.budget = Budget(machine)
         self.live = False  # somebody watches: tailers are told so in every ok
         self.started = machine.now()
@@ -76,6 +79,7 @@ class Node:
         except BaseException:
             self.store.release()
             raise
+        await self.roster.save()
         await self.store.close()
 
     async def _serve(self, stop: trio.Event, ready: Ready) -> None:
@@ -89,6 +93,7 @@ class Node:
             for volume in self.store.volumes:
                 background.start_soon(self._tend, volume)
             background.start_soon(gossiper.run)
+            background.start_soon(self.roster.run, self.members, self.hello, self.check)
             ready(str(here), str(Address(*there)))
             limit = self.settings.connections
             await serve_links(
@@ -104,6 +109,8 @@ class Node:
         me = self.members.me._replace(address=str(address), heartbeat=self._boots << 32)
         joins = [str(one) for one in self.settings.join]
         self.members = Members(me, joins, self.machine.random, remembered(self.machine, self.store.volumes))
+        self.roster.retire_buck = self.members.retire
+        self.roster.load()
 
     async def _tend(self, volume: Volume) -> None:
         """Each disk by itself: one that hangs holds up no other."""

@@ -19,6 +19,7 @@ from buck.budget import Metered
 from buck.counts import Counts
 from buck.errors import Declined
 from buck.reading import Reading
+from buck.roster import RosterStore
 from buck.seals import SealStore
 from buck.store import Store, Stored
 from protocol import messages as m
@@ -28,6 +29,7 @@ from protocol.limits import RANGES_MAX
 from protocol.link import Link
 from protocol.messages import SYNCED
 from protocol.packet import Packet
+from protocol.roster import Retirement
 from protocol.seal import Seal
 from service.log import get_log
 from service.machine import Machine
@@ -46,6 +48,7 @@ class Home(Protocol):
     machine: Machine
     store: Store
     seals: SealStore
+    roster: RosterStore
     counts: Counts
     live: bool
 
@@ -114,6 +117,7 @@ class Session:
         if packet.header.tailer != self.link.peer.node:
             raise self._foreign("packet", packet.header.tailer)
         stored = await self.home.store.put(packet)
+        self.home.roster.meet(packet.header.tailer, packet.header.host)
         if packet.header.kind.sync and stored.level < SYNCED:
             await self._go_beside(message, self._sync, message, packet, stored)
         else:
@@ -128,6 +132,7 @@ class Session:
         if seal.tailer != self.link.peer.node:
             raise self._foreign("seal", seal.tailer)
         await self.home.seals.put(seal, message.seal)
+        self.home.roster.meet(seal.tailer, seal.host)
         await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
 
     async def have(self, message: m.Have) -> None:
@@ -184,6 +189,18 @@ class Session:
         rows = tuple((facts.key.host, facts.key.path, facts.key.id, facts.tailer, facts.intervals) for facts in found)
         await self.link.send(m.StreamsAre(message.ask, rows))
 
+    async def list_roster(self, message: m.Roster) -> None:
+        await self.link.send(self.home.roster.answer(message))
+
+    # --- from admins ------------------------------------------------------------------------------------------------
+
+    async def retire(self, message: m.RetirePut) -> None:
+        retirement = _read_retirement(message.retirement)
+        if retirement.public != self.link.peer.public:
+            raise Declined("role", "a retirement comes from the admin whose key signed it")
+        await self.home.roster.retire(retirement)
+        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+
     def _foreign(self, what: str, owner: bytes) -> Declined:
         peer = self.link.peer
         log.error(f"ALARM: a peer brings a {what} of another tailer", peer=peer.node.hex(), owner=owner.hex())
@@ -208,6 +225,15 @@ def _read_seal(data: bytes) -> Seal:
         raise Declined("sum", f"not a good seal: {error}") from error
 
 
+def _read_retirement(data: bytes) -> Retirement:
+    try:
+        return Retirement.read(data)
+    except VersionError as error:
+        raise Declined("version", str(error)) from error
+    except FormatError as error:
+        raise Declined("sum", f"not a good retirement: {error}") from error
+
+
 # What is done about each message.
 HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = {
     m.Put: Session.put,
@@ -222,6 +248,8 @@ HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = 
     m.Get: Session.get,
     m.Seals: Session.list_seals,
     m.Streams: Session.streams,
+    m.RetirePut: Session.retire,
+    m.Roster: Session.list_roster,
 }
 # What may wait for a disk for long: answered beside the reading of the next message.
-BESIDE = frozenset({m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams})
+BESIDE = frozenset({m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut})

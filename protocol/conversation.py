@@ -28,6 +28,9 @@ from protocol.messages import (
     Peers,
     Put,
     Receipt,
+    RetirePut,
+    Roster,
+    RosterIs,
     SealPut,
     Seals,
     SealsAre,
@@ -44,19 +47,21 @@ ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
     Peers: (View, No),
     Gossip: (View, No),
     Clock: (ClockIs, No),
+    RetirePut: (Ok, No),
     Buckets: (BucketsAre, No),
     List: (Listing, No),
     Get: (PacketIs, Done, No),
     Seals: (SealsAre, Done, No),
     Streams: (StreamsAre, No),
+    Roster: (RosterIs, No),
 }
 PARTS: Final = (PacketIs, SealsAre)  # answers of which several come, until Done or No
 
-_READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have, Covered})
+_READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have, Covered, Roster})
 MAY_ASK: Final[dict[str, frozenset[type[Message]]]] = {
-    "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals}),
+    "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals, Roster}),
     "buck": _READ | {Gossip},
     "porter": _READ,
     "archie": frozenset({Peers, Clock, Buckets, Streams}),
-    "admin": _READ,
+    "admin": _READ | {RetirePut},
 }

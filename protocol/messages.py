@@ -15,6 +15,7 @@ from protocol import limits
 from protocol.identity import DIGEST_SIZE, HEAD_HASH_SIZE, NODE_SIZE, PUBLIC_SIZE, STREAM_SIZE, node_id
 from protocol.packet import Key
 from protocol.ranges import Ranges
+from protocol.roster import Expected
 from protocol.schema import Blob, Bulk, Flag, Group, Many, Number, Set, Text, Word
 
 ROLES: Final = ("tailer", "buck", "porter", "archie", "admin")
@@ -57,6 +58,7 @@ Path: TypeAlias = Annotated[bytes, _path]
 Numbers: TypeAlias = Annotated[Ranges, Set()]
 PacketBytes: TypeAlias = Annotated[bytes | memoryview, Bulk(1, limits.PACKET_SIZE_MAX)]
 SealBytes: TypeAlias = Annotated[bytes, Blob(1, limits.SEAL_SIZE_MAX)]
+RetirementBytes: TypeAlias = Annotated[bytes, Blob(1, limits.RETIREMENT_SIZE_MAX)]
 Held: TypeAlias = Annotated[tuple[tuple[bytes, int, Ranges], ...], Many(_held, limits.ENTRIES_MAX)]
 PeerList: TypeAlias = Annotated[tuple[Peer, ...], Many(_peer, limits.PEERS_MAX)]
 
@@ -240,6 +242,15 @@ class ClockIs(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class RetirePut(Message):
+    """Keep this retirement of a node, and spread it; Ok comes once it is fsynced."""
+
+    tag: ClassVar[int] = 27
+    ask: Ask
+    retirement: RetirementBytes
+
+
+@dataclass(frozen=True, slots=True)
 class Buckets(Message):
     """Which buckets in [start, end) are here?"""
 
@@ -349,18 +360,41 @@ class StreamsAre(Message):
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Roster(Message):
+    """Which nodes are retired, and, if `expected`, which tailers did anybody ever meet?"""
+
+    tag: ClassVar[int] = 42
+    ask: Ask
+    expected: Yes
+
+
+@dataclass(frozen=True, slots=True)
+class RosterIs(Message):
+    """(tailer, host, first seen) each, and the signed retirements."""
+
+    tag: ClassVar[int] = 43
+    size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
+    ask: Ask
+    expected: Annotated[tuple[Expected, ...], Many(Group(_node, _host, _u32, make=Expected), limits.ROSTER_MAX)]
+    retired: Annotated[tuple[bytes, ...], Many(Blob(1, limits.RETIREMENT_SIZE_MAX), limits.RETIRED_MAX)]
+
+
 Question: TypeAlias = (
-    Put | SealPut | Have | Covered | Peers | Gossip | Clock | Buckets | List | Get | Seals | Streams
+    Put | SealPut | Have | Covered | Peers | Gossip | Clock | RetirePut | Buckets | List | Get | Seals | Streams
+    | Roster
 )  # fmt: skip
 Answer: TypeAlias = (
     Ok | No | Done | Receipt | Intervals | View | ClockIs | BucketsAre | Listing | PacketIs | SealsAre | StreamsAre
+    | RosterIs
 )  # fmt: skip
 
 MESSAGES: Final[dict[int, type[Message]]] = {
     kind.tag: kind
     for kind in (
         Hello, No, Ok, Done, Put, SealPut, Have, Receipt, Covered, Intervals, Peers, View, Gossip, Clock, ClockIs,
-        Buckets, BucketsAre, List, Listing, Get, PacketIs, Seals, SealsAre, Streams, StreamsAre,
+        RetirePut, Buckets, BucketsAre, List, Listing, Get, PacketIs, Seals, SealsAre, Streams, StreamsAre,
+        Roster, RosterIs,
     )
 }  # fmt: skip
 RESERVED: Final = {48: "live", 49: "event rows", 50: "archived", 51: "pull", 52: "handshake"}
