@@ -40,17 +40,17 @@ class Frames:
 
     def __init__(self, bounds: Mapping[int, int]) -> None:
         self.bounds = bounds
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[Buffer] = deque()
         self._at = 0  # how much of the first piece is used up
         self._held = 0  # bytes here and not yet taken
         self._head: tuple[int, int] | None = None  # length and tag of the frame whose payload is awaited
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: Buffer) -> None:
         """Take what arrived."""
         pieces = self._pieces
         self._held += len(data)
         if len(data) < GATHER and pieces and len(pieces[-1]) < GATHER:
-            pieces[-1] += data
+            pieces[-1] = bytes(pieces[-1]) + data
         elif data:
             pieces.append(data)
 

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Final
 
 from blake3 import blake3
+from nacl.bindings import crypto_sign_ed25519_pk_to_curve25519, crypto_sign_ed25519_sk_to_curve25519
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -66,6 +67,11 @@ class NodeKey:
         """The node id, 16 bytes."""
         return node_id(self.public)
 
+    @cached_property
+    def exchange(self) -> bytes:
+        """The secret X25519 key of the same identity, for the wire (RFC 7748; what libsodium derives)."""
+        return bytes(crypto_sign_ed25519_sk_to_curve25519(self.seed + self.public))
+
     def sign(self, data: bytes) -> bytes:
         """An Ed25519 signature of `data`, 64 bytes; the same each time."""
         return self._signing.sign(data).signature
@@ -76,6 +82,14 @@ def node_id(public: bytes) -> bytes:
     if len(public) != PUBLIC_SIZE:
         raise FormatError(f"a public key has {PUBLIC_SIZE} bytes, not {len(public)}")
     return blake3(public).digest()[:NODE_SIZE]
+
+
+def exchange_of(public: bytes) -> bytes:
+    """The X25519 public key that belongs to an Ed25519 one; FormatError for what is no key, or one of low order."""
+    try:
+        return bytes(crypto_sign_ed25519_pk_to_curve25519(public))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise FormatError("not an Ed25519 public key") from error
 
 
 def verify(public: bytes, data: bytes, signature: bytes) -> None:

@@ -13,10 +13,10 @@ wait, the link is not read on, other answers included: so read parts promptly, o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -27,6 +27,9 @@ from protocol.errors import LinkLost, RemoteProtocolError, Unanswered
 from protocol.messages import Clock, Done, Hello, Message, No, Question
 from protocol.packed import Buffer
 
+if TYPE_CHECKING:
+    from protocol.secure import Security
+
 GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
@@ -35,7 +38,7 @@ class Link:
 
     def __init__(self, stream: trio.abc.Stream, connection: Connection, idle_s: float = limits.IDLE_S) -> None:
         self._stream = stream
-        self._connection = connection
+        self.connection = connection
         self._idle_s = idle_s
         self._sending = trio.StrictFIFOLock()
         self._broken = False  # a frame was cut off on its way out: nothing can be sent behind it
@@ -47,19 +50,21 @@ class Link:
     @property
     def peer(self) -> Hello:
         """Who is at the other end; only after the handshake."""
-        peer = self._connection.peer
+        peer = self.connection.peer
         assert peer is not None
         return peer
 
     async def handshake(self, timeout_s: float = limits.HANDSHAKE_S) -> None:
         """Exchange prefaces and Hellos. Refused, RemoteProtocolError or LinkLost if that fails; then close."""
-        connection = self._connection
+        connection = self.connection
         with trio.move_on_after(timeout_s) as scope:
-            await self._write([connection.start()])
+            await self._write_all([connection.start()])
             while connection.peer is None and connection.refusal is None:
                 connection.receive(await self._receive())
+                if reply := connection.reply():
+                    await self._write_all([reply])
             if not connection.dialing:
-                await self._write([connection.greet()])
+                await self._write_all([connection.greet()])
             if connection.refusal:
                 raise connection.refusal
         if scope.cancelled_caught:
@@ -71,8 +76,8 @@ class Link:
         A short one from the task that iterates over this link may stay until that task has dealt with what is already
         here, CORK_MAX at most: so answers to questions that came together go together.
         """
-        buffers = self._connection.send(message)
-        if trio.lowlevel.current_task() is self._reader and self._connection.more and len(buffers) == 1:
+        buffers = self.connection.send(message)
+        if trio.lowlevel.current_task() is self._reader and self.connection.more and len(buffers) == 1:
             self._corked += buffers
             if len(self._corked) < limits.CORK_MAX:
                 return
@@ -93,16 +98,23 @@ class Link:
                 await self._write([])
             data = await self._receive()
             if not data:
-                self._connection.end()
+                self.connection.end()
                 raise StopAsyncIteration
-            self._connection.receive(data)
-            self._ready = self._connection.messages()
+            self.connection.receive(data)
+            self._ready = self.connection.messages()
+
+    async def cut(self) -> None:
+        """End the link now, whatever is under way."""
+        self._broken = True
+        await trio.aclose_forcefully(self._stream)
 
     async def aclose(self) -> None:
         """Send what was kept back, and close the stream; safe to call twice."""
-        if self._corked and not self._broken:
-            with suppress(LinkLost), trio.move_on_after(1.0):
+        with suppress(LinkLost), trio.move_on_after(1.0):
+            if self._corked and not self._broken:
                 await self._write([])
+            if not self._broken and (last := self.connection.close()):
+                await self._write_all([last])
         await self._stream.aclose()
 
     async def _receive(self) -> bytes:
@@ -113,8 +125,8 @@ class Link:
             raise LinkLost(f"the link broke: {error}") from error
         if scope.cancelled_caught:
             raise LinkLost(f"the peer said nothing for {self._idle_s:g} s")
-        if not data and self._connection.peer is None:
-            self._connection.end()
+        if not data and self.connection.peer is None:
+            self.connection.end()
         if len(data) == self._read_size:
             self._read_size = min(2 * self._read_size, limits.READ_MAX)
         elif len(data) < self._read_size // 4:
@@ -131,23 +143,19 @@ class Link:
                 raise LinkLost("the link broke while something was sent")
             buffers = self._corked + buffers
             self._corked = []
-            if sum(map(len, buffers)) <= limits.JOIN_MAX:
-                buffers = [b"".join(buffers)]
-            await self._write_all(buffers)
+            await self._write_all(self.connection.wire(buffers))
         finally:
             self._sending.release()
 
-    async def _write_all(self, buffers: list[Buffer]) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing has been sent yet
+    async def _write_all(self, pieces: Iterable[Buffer]) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing has been sealed or sent yet
         self._broken = True
         try:
-            for buffer in buffers:
-                view = memoryview(buffer)
-                for at in range(0, len(view), limits.SEND_MAX):
-                    with trio.move_on_after(limits.SEND_STALL_S) as scope:
-                        await self._stream.send_all(view[at : at + limits.SEND_MAX])
-                    if scope.cancelled_caught:
-                        raise LinkLost(f"the peer took nothing for {limits.SEND_STALL_S:g} s")
+            for piece in pieces:
+                with trio.move_on_after(limits.SEND_STALL_S) as scope:
+                    await self._stream.send_all(piece)
+                if scope.cancelled_caught:
+                    raise LinkLost(f"the peer took nothing for {limits.SEND_STALL_S:g} s")
             self._broken = False
         except GONE as error:
             raise LinkLost(f"the link broke: {error}") from error
@@ -287,6 +295,8 @@ class Asker:
         while not self.lost.is_set():
             with trio.move_on_after(limits.PING_S):
                 await self.lost.wait()
+            if not self._link.connection.welcome:
+                await self._link.cut()
             with suppress(LinkLost):  # unanswered is no verdict: a slow answer to something large may be on its way
                 await self.ask(Clock(0), limits.PING_S)
 
@@ -351,13 +361,18 @@ class Parts:
 
 @asynccontextmanager
 async def open_asker(
-    stream: trio.abc.Stream, hello: Hello, *, timeout_s: float = 10.0, check: Check | None = None
+    stream: trio.abc.Stream,
+    hello: Hello,
+    *,
+    timeout_s: float = 10.0,
+    check: Check | None = None,
+    security: Security | None = None,
 ) -> AsyncIterator[Asker]:
     """Shake hands over `stream` and ask on it. Closes the stream in the end, whatever happens.
 
     What the body raises comes out as it is, not in a group: the tasks in here raise nothing of their own.
     """
-    link = Link(stream, Connection(hello, dialing=True, check=check))
+    link = Link(stream, Connection(hello, dialing=True, check=check, security=security))
     failure: Exception | None = None
     try:
         await link.handshake()

@@ -23,6 +23,7 @@ FENCES = {
     "trio": ("protocol/link.py", "service/*", "tailer/*", "buck/*", "porter/*"),
     "msgpack": ("protocol/*",),
     "nacl": ("protocol/*",),
+    "cryptography": ("protocol/noise.py",),
     "blake3": ("protocol/*",),
     "compression": ("protocol/*",),
     "backports": ("protocol/*",),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import limits
-from protocol.connection import ANSWERER, ASKER, PREFACE, STRANGER, Connection, Preface, State
+from protocol.connection import ANSWERER, ASKER, PREFACE, STRANGER, Connection, Preface, PrefaceNoise, State
 from protocol.errors import LinkLost, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.frames import HEAD, frame
 from protocol.messages import (
@@ -153,7 +153,7 @@ def test_a_hello_is_said_once() -> None:
 def test_the_tables_lead_from_preface_to_closed_and_nowhere_else() -> None:
     for table in (STRANGER, ANSWERER, *ASKER.values()):
         assert set(table) == set(State)
-        assert table[State.PREFACE] == {Preface: State.HELLO}
+        assert table[State.PREFACE] == {Preface: State.HELLO, PrefaceNoise: State.HANDSHAKE}
         assert table[State.HELLO] == {Hello: State.OPEN, No: State.CLOSED}
         assert set(table[State.OPEN].values()) <= {State.OPEN}
         assert table[State.CLOSED] == {}
