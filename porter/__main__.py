@@ -23,6 +23,7 @@ from porter.objects import ObjectsError, open_objects
 from porter.output import ClosedError, Output
 from porter.progress import progress
 from porter.reader import connect, open_reader
+from porter.retire import RetireError, retire
 from porter.settings import PorterSettings
 from porter.status import status, status_document, status_tables
 from porter.transfer import Copied, UnknownFileError, cat, choose, generations
@@ -44,6 +45,7 @@ INTERRUPTED = 130
 FORESEEN: dict[type[Exception], int] = {
     NobodyError: NOT_DONE,
     UnknownFileError: NOT_DONE,
+    RetireError: NOT_DONE,
     FormatError: NOT_DONE,  # an archive's object that is not what it was
     QueryError: USAGE,
     ObjectsError: NOT_DONE,
@@ -163,6 +165,20 @@ def status_command(**flags: Any) -> None:
         else:
             status_tables(now)
         return DONE
+
+    _run(job, flags)
+
+
+@main.command("retire")
+@click.argument("node")
+@options(PorterSettings)
+def retire_command(node: str, **flags: Any) -> None:
+    """Say that NODE (a node id, or a host's name) is gone for good: nobody waits for it. Needs an admin's key."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        async with connect(machine, settings, "admin") as cluster:
+            done = await retire(cluster, node)
+        return report.retired(done, as_json=settings.json_)
 
     _run(job, flags)
 

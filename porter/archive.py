@@ -26,6 +26,7 @@ from porter.gather import Epoch, survey
 from porter.hour import Hour, UnsteadyError
 from porter.objects import ExistsError, Objects, digest
 from porter.proof import unproved
+from porter.roster import Seen, ask_roster, look_at_verdicts
 from porter.shelf import Shelf
 from porter.verdict import Evidence, judge
 from protocol.errors import FormatError
@@ -95,6 +96,7 @@ class Archiver:
         self._env, self._memory = cluster.settings.env, cluster.settings.memory
         self._archive = Archive(machine, objects, self._env)
         self._healed: frozenset[bytes] = frozenset()
+        self._seen = Seen()
 
     async def run(self, older_s: int, tell: Tell) -> list[Archived]:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
@@ -105,6 +107,8 @@ class Archiver:
         done: list[Archived] = []
         with self._archive:
             self._healed = await self._files_without_hole(seals)
+            self._seen = await ask_roster(self._cluster)
+            await look_at_verdicts(self._archive, self._seen)
             for hour in range(await self._first(min(hours)), max(hours) + 1, HOUR_S) if hours else ():
                 if hour not in left:
                     tell(len(done), PartName(self._env, hour, "p", 0).text)
@@ -186,12 +190,12 @@ class Archiver:
         names = await self._names(hour)
         held = _held([await self._archive.footer(name) for name in names])
         facts = asked.conflicts, not asked.silent, hour + HOUR_S, self._healed, asked.sure
-        evidence = Evidence(seals, held, *facts)
+        evidence = Evidence(seals, held, *facts, self._seen.expected.values(), self._seen.retired.values())
         verdict = judge(self._env, evidence, hour, hour + HOUR_S)
         before = await self._machine.slow(of_hour, self._objects, self._env, hour, "v")
         last = await self._machine.slow(self._objects.get, str(before[-1])) if before else b"{}"
         parts = await self._vouched(names, last, asked)
-        text = _document(verdict.document(parts=parts, quarantined=_quarantined(asked)))
+        text = _document(verdict.document(parts=parts, quarantined=_quarantined(asked), **self._seen.document()))
         if last != text:
             await self._put(PartName(self._env, hour, "v", len(before)), text)
         return verdict.state

@@ -110,6 +110,12 @@ class Archive:
             self._buckets[name] = {packet.key: (packet.bucket, packet.late) for packet in footer.packets}
         return self._footers[name]
 
+    async def verdicts(self) -> list[tuple[PartName, bytes]]:
+        """The last verdict of each hour, as it is."""
+        names = await self._machine.slow(parts, self._objects, self._env, self._start, self._end, "v")
+        last = {name.hour: name for name in names}
+        return [(name, await self._machine.slow(self._objects.get, str(name))) for name in last.values()]
+
     async def names(self) -> Iterable[tuple[bytes, bytes]]:
         """Every (host, path) that has rows here, or was an empty file."""
         found: set[tuple[bytes, bytes]] = set()

@@ -21,6 +21,7 @@ from porter.coverage import Coverage
 from porter.gather import AT_ONCE, Epoch, Numbers, Survey, fetch, survey_all
 from porter.member import Member
 from porter.reader import Reader, numbers_text
+from porter.roster import Seen, ask_roster, look_at_verdicts
 from porter.shelf import block_of
 from porter.verdict import COMPLETE, UNKNOWN, Evidence, Verdict, judge
 from protocol.content import rows_content
@@ -53,6 +54,7 @@ class Found:
     asked: bool = True
     due: int = 0
     coverage: Coverage = field(default_factory=Coverage)
+    seen: Seen = field(default_factory=Seen)
 
     def hold(self, bucket: int, numbers: Numbers) -> None:
         """These packets of a bucket are there."""
@@ -97,14 +99,16 @@ def audit(env: str, found: Found, start: int = 0, end: int = 0, hosts: Collectio
     width = max((seal.width for seal in found.seals), default=1)
     start -= start % width  # the bucket that a range begins in belongs to it
     healed = found.coverage.whole()
-    evidence = Evidence(found.seals, found.held, found.conflicts, found.asked, found.due, healed, sure=not found.unsure)
+    facts = found.conflicts, found.asked, found.due, healed, not found.unsure
+    roster = found.seen.expected.values(), found.seen.retired.values()
+    evidence = Evidence(found.seals, found.held, *facts, *roster)
     verdict = judge(env, evidence, start, end, hosts)
     more = [] if verdict.accounts else [f"no tailer of env {env} was found: are host, env, peer and archive right?"]
     if not found.asked and verdict.state == UNKNOWN:
         more.append("unknown: a tailer that only a buck that was not asked has met would be missing here")
     if verdict.state == COMPLETE:  # all that is stated is held, whatever else an unsure buck may hold
-        return Audit(verdict, found.copies, (*found.troubles, *more), tuple(found.unsure))
-    return Audit(verdict, found.copies, (*found.troubles, *found.unsure, *more))
+        return Audit(verdict, found.copies, (*found.troubles, *found.seen.troubles, *more), tuple(found.unsure))
+    return Audit(verdict, found.copies, (*found.troubles, *found.seen.troubles, *found.unsure, *more))
 
 
 async def look_at_archive(archive: Archive, found: Found, deep: bool = False) -> None:
@@ -130,6 +134,7 @@ async def look_at_archive(archive: Archive, found: Found, deep: bool = False) ->
                 found.troubles.append(f"{name}: a seal that doesn't hold: {error}")
     known = {seal.data for seal in found.seals}
     found.seals += [seal for text, seal in seals.items() if text not in known]
+    await look_at_verdicts(archive, found.seen)
 
 
 async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, deep: bool, tell: Tell) -> None:
@@ -138,6 +143,7 @@ async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, de
     known = {seal.data for seal in found.seals}
     found.seals += [seal for seal in sealed.seals if seal.data not in known]
     found.troubles += sealed.forged
+    found.seen.join(await ask_roster(cluster))
     signed = _Signed(found.seals) if deep else None
     found.due = (await cluster.time_s() - SEAL_LAG_S) // cluster.width * cluster.width
     buckets = [bucket.bucket for bucket in await cluster.buckets(start - start % cluster.width, end)]

@@ -201,9 +201,9 @@ def parse(name: str) -> PartName | None:
     return PartName(found["env"], int(start.timestamp()), found["kind"], int(found["number"]))
 
 
-def parts(objects: Objects, env: str, start: int = 0, end: int = 0) -> list[PartName]:
-    """The parts of an env between two times (0: open), oldest hour first, in the order written."""
-    return [name for name in _names(objects, f"{env}/", "p") if _within(name, start, end)]
+def parts(objects: Objects, env: str, start: int = 0, end: int = 0, kind: str = "p") -> list[PartName]:
+    """The parts (or verdicts) of an env between two times (0: open), oldest hour first, in the order written."""
+    return [name for name in _names(objects, f"{env}/", kind) if _within(name, start, end)]
 
 
 def of_hour(objects: Objects, env: str, hour: int, kind: str = "p") -> list[PartName]:

@@ -74,10 +74,12 @@ class Sealed:
 
 
 @asynccontextmanager
-async def open_cluster(machine: Machine, settings: PorterSettings, key: NodeKey) -> AsyncIterator[Cluster]:
+async def open_cluster(
+    machine: Machine, settings: PorterSettings, key: NodeKey, role: str = "porter"
+) -> AsyncIterator[Cluster]:
     """Links to every buck that can be reached, until the block ends. NobodyError if there is none."""
     async with trio.open_nursery() as nursery:
-        cluster = Cluster(machine, settings, key, nursery)
+        cluster = Cluster(machine, settings, key, nursery, role)
         await cluster.join(settings.peers)
         try:
             yield cluster
@@ -88,10 +90,18 @@ async def open_cluster(machine: Machine, settings: PorterSettings, key: NodeKey)
 class Cluster:
     """The members, in the order they were met."""
 
-    def __init__(self, machine: Machine, settings: PorterSettings, key: NodeKey, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        settings: PorterSettings,
+        key: NodeKey,
+        nursery: trio.Nursery,
+        role: str = "porter",
+    ) -> None:
         self.machine = machine
         self.settings = settings
         self.key = key
+        self.role = role
         self.width = 0
         self.members: list[Member] = []
         self._nursery = nursery
@@ -165,7 +175,7 @@ class Cluster:
         versions = (PACKET_VERSION, PACKET_VERSION)
         host = self.machine.host.encode()
         return Hello(
-            "porter", self.key.public, self.settings.env, self.width, host, versions, "", self.machine.time_ns()
+            self.role, self.key.public, self.settings.env, self.width, host, versions, "", self.machine.time_ns()
         )
 
     def _check(self, member: Member, hello: Hello) -> str | None:

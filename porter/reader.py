@@ -123,8 +123,8 @@ async def open_reader(machine: Machine, settings: PorterSettings, archive: Archi
 
 
 @asynccontextmanager
-async def connect(machine: Machine, settings: PorterSettings) -> AsyncIterator[Cluster]:
+async def connect(machine: Machine, settings: PorterSettings, role: str = "porter") -> AsyncIterator[Cluster]:
     """The cluster, with this porter's own key."""
     key = NodeKey.from_seed((await load_key(machine, settings.key)).seed)
-    async with open_cluster(machine, settings, key) as cluster:
+    async with open_cluster(machine, settings, key, role) as cluster:
         yield cluster

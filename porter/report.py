@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from porter.audit import Audit
 from porter.reader import numbers_text
+from porter.retire import Retired
 from porter.verdict import COMPLETE, Account
 from service.run import DONE, SHORTFALL
 
@@ -62,6 +63,21 @@ def _hour_row(one: Archived) -> Sequence[str]:
     return (clock_text(one.hour)[:13], part, one.state, str(one.packets), str(one.rows), *sizes, *map(str, counts))
 
 
+def retired(done: Retired, *, as_json: bool) -> int:
+    """Print who was retired; the exit code of the job."""
+    word = done.retirement
+    host = word.host.decode("utf-8", "backslashreplace")
+    if as_json:
+        facts = {"node": word.node.hex(), "role": word.role, "host": host, "seals": word.seals, "until": word.until}
+        json_line({**facts, "took": [str(one) for one in done.took], "missed": [str(one) for one in done.missed]})
+    else:
+        until = f", as of {clock_text(word.until)}" if word.until else ""
+        print(f"{word.role} {word.node.hex()} on {host} is retired{until}: {len(done.took)} bucks have that on disk")
+        for member in done.missed:
+            print(f"not told: {member}: {member.trouble} (the others will tell it)")
+    return SHORTFALL if done.missed else DONE
+
+
 def audit_table(found: Audit) -> None:
     """Print an audit: a line a tailer, then what is not as it should be."""
     columns = ("host", "tailer", "verdict", "as of seal", "stated until", "packets", "events", "raw", "copies")
@@ -101,14 +117,20 @@ def lines_of(found: Audit) -> list[str]:
             what = f"packets {numbers_text(gap.numbers)} of epoch {gap.epoch:x}, bucket {clock_text(gap.bucket)}"
             lines.append(f"{who}: incomplete: {what}: {gap.reason}{allowed}")
         if account.dropped:
-            lines.append(f"{who}: incomplete: {account.dropped} events were dropped at the source")
+            what = f"{account.dropped} events were dropped at the source"
+            lines.append(f"{who}: incomplete: {what}{_allowed(account.dropped_allowed)}")
         if account.unread:
-            lines.append(f"{who}: incomplete: {account.unread} bytes of files went before they were read")
+            what = f"{account.unread} bytes of files went before they were read"
+            lines.append(f"{who}: incomplete: {what}{_allowed(account.unread_allowed)}")
         for one in account.unknown:
             since = f"from {clock_text(one.start)}" if one.start else ""
             until = f"to {clock_text(one.end)}" if one.end else ""
             lines.append(": ".join(filter(None, (who, "unknown", f"{since} {until}".strip(), one.reason))))
     return [*lines, *found.troubles, *found.notes]
+
+
+def _allowed(count: int) -> str:
+    return f" (their class allows that of {count})" if count else ""
 
 
 def clock_text(second: int) -> str:

@@ -4,16 +4,20 @@ For each tailer, over the buckets asked for:
 
     conflicting  its chain of seals forks, or two different packets are under one of its keys
     incomplete   packets that its seals name are nowhere to be had, or it says itself that something was dropped
-    unknown      what can't be proved: a seal is missing in the chain, the host fell silent, its last seconds before
-                 a crash are lost, a buck that may hold the missing packets did not answer or is not sure; numbers that
-                 no seal has ever stated
+    unknown      what can't be proved: a seal is missing in the chain, a host of the roster is silent, its last
+                 seconds before a crash are lost, a buck that may hold the missing packets did not answer or is not
+                 sure; numbers that no seal has ever stated
     complete     none of these, as of the last seal
 
 The worst of these is the tailer's state; the worst tailer's is the whole's, but without every member's answer that is
 never "complete": a tailer that only the silent one has met would be missing. A buck that answers and is not sure what
 it holds changes nothing as long as the others hold all that is stated. "Complete" never means more than the seals can
 say: the seal's number is part of the verdict. A missing packet whose class allowed that (one copy, or none of the
-resending) is incomplete too, but `allowed`: no promise was broken.
+resending) is incomplete too, but `allowed`: no promise was broken. Seals count by class, so the same is told of what
+was given up, dropped at the source, or not read.
+
+Who is expected says the roster (protocol/roster.py): a tailer that ever was met must state every window, until its own
+goodbye or an admin's word ends that. A tailer that merely stopped is still expected.
 
 Pure: what is held comes as sets of numbers, from bucks or from an archive's footers; the answer is one JSON document.
 """
@@ -29,7 +33,8 @@ from typing import NamedTuple
 
 from protocol.packet import Class, Key
 from protocol.ranges import Ranges
-from protocol.seal import Seal, Section, chain
+from protocol.roster import EXPECTED, RETIRED, Entry, Expected, Retirement, roster
+from protocol.seal import Chain, Seal, Section, chain
 
 __all__ = [
     "COMPLETE",
@@ -76,13 +81,17 @@ class Account:
     seal: int = -1  # the last seal that was heeded; -1: none
     digest: bytes = b""
     until: int = 0  # everything before this bucket is stated
-    closed: bool = False  # it has said goodbye: nothing comes after `until`
+    closed: bool = False  # its last run ended in order
+    end: str = EXPECTED  # what took it off the roster, if anything did
     packets: int = 0
     events: int = 0
     raw: int = 0
     unstated: int = 0  # packets held that no seal names (yet)
     dropped: int = 0  # events that were dropped at the source, counted there
     unread: int = 0  # bytes of files that went before they were read
+    dropped_allowed: int = 0  # of these two what its class allows
+    unread_allowed: int = 0
+    classes: dict[Class, Counter[str]] = field(default_factory=dict)  # what was sent and what was not, by class
     gaps: list[Gap] = field(default_factory=list)
     unknown: list[Unknown] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
@@ -96,13 +105,19 @@ class Account:
             return INCOMPLETE
         return UNKNOWN if self.unknown else COMPLETE
 
+    @property
+    def broken(self) -> bool:
+        """Is something missing that its class does not allow to be lost?"""
+        promised = any(not gap.allowed for gap in self.gaps)
+        return promised or self.dropped > self.dropped_allowed or self.unread > self.unread_allowed
+
 
 @dataclass
 class Evidence:
     """What there is to judge by. `held`: epoch of a tailer -> bucket -> packet numbers, over all sources.
 
     `asked`: did all members answer? `sure`: was each of these sure, so that what nobody holds is nowhere? `due`:
-    tailers that are alive must have stated everything before this bucket. `healed`: tailers of which no file has a
+    tailers of the roster must have stated everything before this bucket. `healed`: tailers of which no file has a
     hole: what a crash lost is here, if its seal says that the files were read again.
     """
 
@@ -113,6 +128,8 @@ class Evidence:
     due: int = 0
     healed: frozenset[bytes] = frozenset()
     sure: bool = True
+    expected: Iterable[Expected] = ()
+    retired: Iterable[Retirement] = ()
 
 
 @dataclass(frozen=True)
@@ -148,11 +165,15 @@ class Verdict:
 def judge(env: str, evidence: Evidence, start: int = 0, end: int = 0, hosts: Iterable[bytes] = ()) -> Verdict:
     """The verdict over buckets [start, end), of all tailers or of those on `hosts`."""
     window = _Window(start, end or 1 << 32)
-    chains: defaultdict[bytes, list[Seal]] = defaultdict(list)
+    seals: defaultdict[bytes, list[Seal]] = defaultdict(list)
     for seal in evidence.seals:
-        chains[seal.tailer].append(seal)
-    tailers = {*chains, *(tailer for tailer, _ in evidence.held)}
-    found = [_account(tailer, chains.get(tailer, []), evidence, window) for tailer in tailers]
+        seals[seal.tailer].append(seal)
+    chains = {tailer: chain(mine) for tailer, mine in seals.items()}
+    entries = roster({tailer: one.ordered for tailer, one in chains.items()}, evidence.expected, evidence.retired)
+    tailers = {*entries, *(tailer for tailer, _ in evidence.held)}
+    found = [
+        _account(tailer, chains.get(tailer, chain([])), entries.get(tailer), evidence, window) for tailer in tailers
+    ]
     wanted = set(hosts)
     kept = [one for one in found if (not wanted or one.host in wanted) and _concerns(one)]
     accounts = tuple(sorted(kept, key=lambda one: (one.host, one.tailer)))
@@ -175,26 +196,26 @@ def _concerns(account: Account) -> bool:
     return bool(account.packets or account.unstated or account.state != COMPLETE or account.seal >= 0)
 
 
-def _account(tailer: bytes, seals: Sequence[Seal], evidence: Evidence, window: _Window) -> Account:
-    account = Account(tailer, b"")
+def _account(tailer: bytes, seals: Chain, entry: Entry | None, evidence: Evidence, window: _Window) -> Account:
+    account = Account(tailer, entry.host if entry else b"")
     held = {epoch: buckets for (one, epoch), buckets in evidence.held.items() if one == tailer}
     stated: defaultdict[int, Ranges] = defaultdict(Ranges)
-    ordered = _follow_chain(account, seals, window) if seals else ()
-    since = 0  # what was lost after the seal before was written after that
+    ordered = seals.ordered
+    if ordered:
+        _follow_chain(account, seals, window)
     for seal in ordered:
         for section in seal.sections:
             stated[section.epoch] |= section.numbers
             if window.holds(section.bucket):
                 _weigh(account, section, held.get(section.epoch, {}), evidence)
-            if window.meets(since, max(seal.until, section.bucket + 1)):
-                _note_losses(account, section, since, seal.until, evidence)
-        since = max(since, seal.until)
+            _note_losses(account, section, seal, evidence, window)
     unstated = _unstated(held, stated, window)
     account.unstated = sum(unstated.values())
     _note_unstated(account, ordered, stated, window)
-    if ordered:
-        _note_silence(account, ordered[-1], min(unstated, default=None), evidence.due, window)
-    elif account.unstated:
+    if entry is not None:
+        account.end = entry.state
+        _note_silence(account, entry, ordered, min(unstated, default=None), evidence.due, window)
+    if account.unstated and not ordered:
         account.unknown.append(
             Unknown(window.start, 0, "no seal of this tailer was seen (the first comes a minute after a bucket's end)")
         )
@@ -214,9 +235,9 @@ def _unstated(held: Mapping[int, Mapping[int, Ranges]], stated: Mapping[int, Ran
     return +found
 
 
-def _follow_chain(account: Account, seals: Sequence[Seal], window: _Window) -> Sequence[Seal]:
-    """Order the seals; what is wrong with the chain itself goes to the account."""
-    ordered, holes, forks = chain(seals)
+def _follow_chain(account: Account, seals: Chain, window: _Window) -> None:
+    """What is wrong with the chain itself goes to the account."""
+    ordered, holes, forks = seals
     last = ordered[-1]
     account.host, account.seal, account.digest, account.until = last.host, last.number, last.digest, last.until
     account.closed = last.closing
@@ -228,7 +249,6 @@ def _follow_chain(account: Account, seals: Sequence[Seal], window: _Window) -> S
         if before < window.end and (not after or after > window.start):
             name = f"seal {first}" if end - first == 1 else f"seals {first}-{end - 1}"
             account.unknown.append(Unknown(before, after, f"{name} of its chain can't be found"))
-    return ordered
 
 
 def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evidence: Evidence) -> None:
@@ -236,8 +256,8 @@ def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evide
     account.packets += section.numbers.count
     account.events += section.events
     account.raw += section.raw
-    account.dropped += section.dropped
-    account.unread += section.unread
+    sums = account.classes.setdefault(section.kind, Counter())
+    sums.update(packets=section.numbers.count, events=section.events, raw=section.raw)
     missing = section.numbers - held.get(section.bucket, Ranges()) - section.given_up
     width = 1  # a bucket is named by its start; the reader knows how wide it is
     if missing and evidence.asked and evidence.sure:
@@ -248,14 +268,27 @@ def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evide
         account.unknown.append(Unknown(section.bucket, section.bucket + width, reason))
 
 
-def _note_losses(account: Account, section: Section, since: int, until: int, evidence: Evidence) -> None:
-    """What a seal says is lost. It is filed where the tailer noticed; it happened after the seal before that."""
+def _note_losses(account: Account, section: Section, seal: Seal, evidence: Evidence, window: _Window) -> None:
+    """What a seal says is missing. It is filed where the tailer noticed; `since` says from when on it may have been."""
+    known = section.since == section.bucket  # the packet was given up, but its bucket is known
+    since, until = section.since, section.bucket + 1 if known else max(seal.until, section.bucket + 1)
+    if not window.meets(since, until):
+        return
+    allowed = _allowed(section.kind)
     if section.given_up:
-        reason = f"given up by its tailer, which wrote them after {since}"
-        account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, _allowed(section.kind), reason))
+        text = "" if known else f", which wrote them after {since}"
+        reason = f"given up by its tailer{text}"
+        account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, allowed, reason))
+    account.dropped += section.dropped
+    account.unread += section.unread
+    account.dropped_allowed += section.dropped * allowed
+    account.unread_allowed += section.unread * allowed
+    lost = Counter(given_up=section.given_up.count, dropped=section.dropped, unread=section.unread)
+    if +lost:
+        account.classes.setdefault(section.kind, Counter()).update(lost)
     if section.lost_after is not None and not (section.read_again and account.tailer in evidence.healed):
         reason = f"what epoch {section.epoch:x} wrote after packet {section.lost_after} was lost in a crash"
-        account.unknown.append(Unknown(since, max(until, section.bucket + 1), reason))
+        account.unknown.append(Unknown(since, until, reason))
 
 
 def _note_unstated(account: Account, ordered: Sequence[Seal], stated: Mapping[int, Ranges], window: _Window) -> None:
@@ -294,15 +327,29 @@ def _allowed(kind: Class) -> bool:
     return kind.copies < 2 or not kind.resend
 
 
-def _note_silence(account: Account, last: Seal, after: int | None, due: int, window: _Window) -> None:
-    """A tailer that has not said goodbye, and has stated nothing for longer than it may.
+def _note_silence(
+    account: Account, entry: Entry, ordered: Sequence[Seal], after: int | None, due: int, window: _Window
+) -> None:
+    """Who is on the roster must have stated all that is due. What ended its entry has a date, and no window before it.
 
     A goodbye is taken back by packets that no seal states (the first is of the bucket `after`): it has run again.
     """
     end = min(due, window.end)
-    if not last.closing and last.until < end:
-        account.unknown.append(Unknown(max(last.until, window.start), 0, "it has been silent since"))
-    elif last.closing and after is not None and after < end:
+    last = ordered[-1] if ordered else None
+    until = last.until if last else entry.since
+    if entry.seals > (last.number + 1 if last else 0) and window.meets(until, entry.until):
+        count = f"its chain had {entry.seals} seals when it was retired: the last can't be found"
+        account.unknown.append(Unknown(until, entry.until, count))
+    if entry.state == RETIRED:
+        width = last.width if last else 1
+        if window.meets(entry.until, entry.until + width):
+            reason = "it fell silent here, and was retired"
+            account.unknown.append(Unknown(entry.until, entry.until + width, reason))
+    elif entry.state == EXPECTED and until < end:
+        silent = "it has been silent since" if last else "it was met, and no seal of it can be found"
+        reason = "it was stopped, and neither runs again nor has said goodbye" if last and last.closing else silent
+        account.unknown.append(Unknown(max(until, window.start), 0, reason))
+    elif entry.state != EXPECTED and after is not None and after < end:
         account.unknown.append(Unknown(after, 0, "it went on after its goodbye, and has sealed nothing of that"))
 
 
@@ -323,6 +370,9 @@ def _account_document(account: Account) -> dict[str, object]:
         "unstated": account.unstated,
         "dropped": account.dropped,
         "unread": account.unread,
+        "broken": account.broken,
+        "roster": account.end,
+        "classes": [{**kind._asdict(), **sums} for kind, sums in sorted(account.classes.items())],
         "incomplete": [
             {**gap._asdict(), "epoch": f"{gap.epoch:x}", "numbers": gap.numbers.flat()} for gap in account.gaps
         ],

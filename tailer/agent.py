@@ -9,9 +9,10 @@ stop is asked first. Then one task reads; each draft gets its number and its pla
 is done with it, and the sender takes it from there. When the journal is full, or bucks take packets more slowly than
 files give them, reading waits.
 
-`--once` reads everything to its end and waits for the promised level; otherwise the tailer runs until it is told to
-stop: then open builders are closed, journaled, and the last checkpoint says that it was a clean stop. Nothing of this
-is needed for safety: after SIGKILL the journal knows what was read, and the rest is read again.
+`--once` and `--goodbye` read everything to its end, wait for the promised level and say goodbye; otherwise the tailer
+runs until it is told to stop: then open builders are closed, journaled, and the last checkpoint says that it was a
+clean stop. Nothing of this is needed for safety: after SIGKILL the journal knows what was read, and the rest is read
+again.
 """
 
 import contextlib
@@ -125,9 +126,9 @@ class Agent:
         return code
 
     async def _run(self, stop: trio.Event, nursery: trio.Nursery) -> int:
-        once = self.settings.once
+        ends = self.settings.ends
         if not await unless(stop, self._prepare):
-            return NOT_DONE if once else DONE
+            return NOT_DONE if ends else DONE
         if self._inputs is None:
             return NOT_DONE
         nursery.start_soon(self.sender.run)
@@ -135,7 +136,7 @@ class Agent:
         nursery.start_soon(self._save_again_and_again)
         nursery.start_soon(self._report, self._inputs)
         try:
-            return await (self._once(self._inputs, stop) if once else self._follow(self._inputs, stop))
+            return await (self._once(self._inputs, stop) if ends else self._follow(self._inputs, stop))
         finally:
             self._inputs.watching.close()
 
@@ -143,7 +144,7 @@ class Agent:
 
     async def _prepare(self) -> None:
         """The width, and what bucks have already; then the inputs can be made. Without a buck, `--once` gives up."""
-        patience = self.settings.patience if self.settings.once else float("inf")
+        patience = self.settings.patience if self.settings.ends else float("inf")
         with trio.move_on_after(patience):
             await self.members.wait_width()
         if not self.journal.width:
@@ -169,13 +170,13 @@ class Agent:
             self._parts.kinds,
             begin=settings.begin,
             now_ns=machine.time_ns(),
-            patient=not settings.once,
+            patient=not settings.ends,
             same_boot=checkpoint.boot_id in (b"", machine.boot_id),
             states=checkpoint.streams,
             coverage=coverage,
             former=former,
         )
-        blocks = Blocks(self.journal.width, self._host, gather=settings.once or settings.backfill)
+        blocks = Blocks(self.journal.width, self._host, gather=settings.ends or settings.backfill)
         known = Known(machine.disk, naming, settings.rotate_wait)
         known.note_unread, self.journal.chain.found_again = self.journal.chain.note_unread, known.found_again
         reader = Reader(machine, known, blocks, self._ship, open_files=settings.open_files)
@@ -294,7 +295,7 @@ class Agent:
         """Say now and then what was done, if anything was."""
         before: dict[str, int] = {}
         while True:
-            await trio.sleep(ONCE_REPORT_EVERY_S if self.settings.once else REPORT_EVERY_S)
+            await trio.sleep(ONCE_REPORT_EVERY_S if self.settings.ends else REPORT_EVERY_S)
             done = {"read": inputs.reader.bytes_read, "packets": self.journal.counters["packets"]}
             done |= {"waiting": self.sender.waiting, **inputs.known.counts}
             if done != before:

@@ -42,7 +42,7 @@ RECEIPT_TIMEOUT_S = 30.0  # an fsync of a busy disk
 ROUNDS_MAX = 3  # of copies and receipts, before a pause
 COPIES_AT_ONCE = 4
 FINISH_POLL_S = 0.2
-GOODBYE_S = 3.0
+STOP_S = 3.0
 
 log = get_log("tailer.mend")
 
@@ -99,11 +99,11 @@ class Mender:
         spread = min(SPREAD_S, width / 2) - GATHER_S
         return self.machine.now() + left + GATHER_S + max(0.0, self.machine.random.uniform(0.0, spread))
 
-    async def _seal(self, closing: bool = False) -> None:
+    async def _seal(self, closing: bool = False, goodbye: bool = False) -> None:
         if self._flush is not None:
             with trio.move_on_after(FLUSH_S):  # it waits where the journal is full, and then only we can make room
                 await self._flush()
-        await self.sealer.seal(closing)
+        await self.sealer.seal(closing, goodbye)
 
     def _due(self) -> list[Entry]:
         """Sealed packets of windows that are over (of all, when the journal runs full) that are not done."""
@@ -200,22 +200,23 @@ class Mender:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def finish(self, level: str | None = "A2", patience_s: float = 60.0) -> Outcome:
-        """Finish everything at once, and a closing seal. `level` None: a clean stop, which waits for no copies."""
+        """Finish everything at once, and a goodbye. `level` None: a clean stop, which waits for no copies, and whose
+        seal is a closing one only: this host is still expected."""
         async with self._busy:
             if level is None:
-                return await self._say_goodbye()
+                return await self._stop()
             try:
                 await self.journal.sync()
                 await self._patiently(patience_s, lambda: self.sender.waiting, None)
-                await self._seal(closing=True)
+                await self._seal(closing=True, goodbye=True)
                 await self._patiently(patience_s, lambda: self._left(level), lambda: self._mend_for(level))
                 await self.journal.sync()
             except JournalError as error:
                 return Outcome(1, error.strerror or str(error))
             return self._outcome(level)
 
-    async def _say_goodbye(self) -> Outcome:
-        with trio.move_on_after(GOODBYE_S):
+    async def _stop(self) -> Outcome:
+        with trio.move_on_after(STOP_S):
             await self._seal(closing=True)
         return Outcome(0, f"{self.sender.waiting} packets wait in the journal for the next start")
 

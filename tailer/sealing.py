@@ -50,10 +50,10 @@ class Sealer:
         self._holders: dict[int, set[bytes]] = {}
         self._refusals: dict[bytes, str] = {}  # why a buck took none the last time, if that was its answer
 
-    async def seal(self, closing: bool = False) -> None:
+    async def seal(self, closing: bool = False, goodbye: bool = False) -> None:
         """State everything journaled so far, in several seals if it is very much, and deliver it."""
         while self.journal.width:  # without it no buck was ever met, and nothing was journaled
-            if not await self._add(closing):
+            if not await self._add(closing, goodbye):
                 return
             if not self.journal.ledger.unsealed:
                 break
@@ -73,8 +73,8 @@ class Sealer:
         """The bucks' clock."""
         return self.machine.time_ns() + self.members.offset_ns
 
-    async def _add(self, closing: bool) -> bool:
-        seal = self._next(closing).signed(self.key)
+    async def _add(self, closing: bool, goodbye: bool) -> bool:
+        seal = self._next(closing, goodbye).signed(self.key)
         faultpoint("tailer.sealing.signed")
         try:
             self.journal.add_seal(seal)
@@ -86,13 +86,14 @@ class Sealer:
         faultpoint("tailer.sealing.synced")
         return True
 
-    def _next(self, closing: bool) -> Seal:
+    def _next(self, closing: bool, goodbye: bool) -> Seal:
         journal = self.journal
         number, previous = journal.chain.head
         now = self.time_ns()
         width = journal.width
         until = now // NS // width * width if width else now // NS
         found = sections(journal.ledger, journal.chain, until, journal.epoch)
+        last = len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found)
         return Seal(
             env=journal.env,
             width=width,
@@ -105,8 +106,9 @@ class Sealer:
             until=until,
             offset_ns=self.members.offset_ns,
             crashes=journal.crashes,
-            closing=closing and len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found),
+            closing=closing and last,
             sections=found,
+            goodbye=goodbye and last,
         )
 
     async def deliver(self) -> None:

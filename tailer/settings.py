@@ -60,11 +60,16 @@ class TailerSettings(Settings):
         description="Where to begin in files that were there first; recent is the end, and the last 24 h before it.",
     )
     once: bool = Field(False, description="Read all files from head to end, deliver everything, and end.")
+    goodbye: bool = Field(
+        False,
+        description="This host is taken out of service: read its files to their ends, deliver everything, say goodbye, "
+        "and end. Nobody waits for it after that.",
+    )
     level: Literal["A1", "A2"] = Field(
         "A2",
-        description="What --once waits for: A1 stored by two bucks, A2 fsynced by three.",
+        description="What --once and --goodbye wait for: A1 stored by two bucks, A2 fsynced by three.",
     )
-    patience: Duration = Field(60.0, description="How long --once waits for bucks without any progress.")
+    patience: Duration = Field(60.0, description="How long they wait for bucks without any progress.")
     backfill: bool = Field(
         False,
         description="Old lines are wanted: read from the head, gathered into full packets rather than sent at once.",
@@ -82,6 +87,8 @@ class TailerSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TailerSettings":
+        if self.once and self.goodbye:
+            raise ValueError("--once says goodbye by itself: leave --goodbye out")
         if self.once and self.from_ == "end":
             raise ValueError("--once reads from the head: --from end contradicts it")
         far = [address for address in self.to if not _is_here(address)]
@@ -94,6 +101,11 @@ class TailerSettings(Settings):
     @property
     def key_path(self) -> str:
         return self.key or self.journal.rstrip("/") + ".key"
+
+    @property
+    def ends(self) -> bool:
+        """Does it end by itself, when everything is read and delivered?"""
+        return self.once or self.goodbye
 
     @property
     def begin(self) -> Literal["head", "end", "recent"]:

@@ -37,9 +37,13 @@ from protocol.messages import (
     List,
     Listing,
     Message,
+    Ok,
     PacketIs,
     Peer,
     Peers,
+    RetirePut,
+    Roster,
+    RosterIs,
     Seals,
     SealsAre,
     Streams,
@@ -48,6 +52,7 @@ from protocol.messages import (
 )
 from protocol.packet import Class, Header, Key, Packet, build, read
 from protocol.ranges import Ranges
+from protocol.roster import Expected
 from service.machine import RealMachine
 from tailer.blocks import Blocks, Source
 
@@ -151,6 +156,8 @@ class FakeBuck:
     conflicts: set[Key] = field(default_factory=set)
     spoil: Callable[[Packet], bytes | None] | None = None  # what Get sends instead; None: nothing
     arrivals: dict[int, int] = field(default_factory=dict)  # bucket -> second of its last arrival, if it matters
+    expected: tuple[Expected, ...] = ()
+    retired: list[bytes] = field(default_factory=list)
     mute: tuple[type[Message], ...] = ()  # questions that are never answered
     asked: list[Message] = field(default_factory=list)
     given: int = 0
@@ -205,6 +212,11 @@ class FakeBuck:
                 return self._get(message)
             case Seals(ask, _, _):
                 return [SealsAre(ask, tuple(self.seals)), Done(ask, ())]
+            case Roster(ask, _):
+                return [RosterIs(ask, self.expected, tuple(self.retired))]
+            case RetirePut(ask, retirement):
+                self.retired.append(retirement)
+                return [Ok(ask, 2, False)]
             case Streams(ask, bucket):
                 return [StreamsAre(ask, tuple(self._streams(bucket)))]
         raise AssertionError(message)
@@ -288,11 +300,11 @@ def settings_of(bucks: Sequence[FakeBuck], **more: object) -> PorterSettings:
 
 
 @asynccontextmanager
-async def cluster_of(bucks: Sequence[FakeBuck], **more: object) -> AsyncIterator[Cluster]:
+async def cluster_of(bucks: Sequence[FakeBuck], role: str = "porter", **more: object) -> AsyncIterator[Cluster]:
     """A porter's cluster over these bucks."""
     async with trio.open_nursery() as nursery:
         machine = FakeMachine(nursery, bucks)
-        async with open_cluster(machine, settings_of(bucks, **more), node_key("porter")) as cluster:
+        async with open_cluster(machine, settings_of(bucks, **more), node_key("porter"), role) as cluster:
             yield cluster
         nursery.cancel_scope.cancel()
 

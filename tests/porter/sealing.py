@@ -38,15 +38,21 @@ class Chain:
         self.seals: list[Seal] = []
 
     def seal(
-        self, packets: Sequence[Packet], *, until: int = BUCKET + WIDTH, closing: bool = False, **changes: object
+        self,
+        packets: Sequence[Packet],
+        *,
+        until: int = BUCKET + WIDTH,
+        closing: bool = False,
+        goodbye: bool = False,
+        **changes: object,
     ) -> Seal:
-        """The next seal, over these packets; `changes` replace members of its first section."""
+        """The next seal, over these packets; `changes` replace members of its first section. A goodbye closes too."""
         sections = sections_of(packets)
         if changes:
             sections = (replace(sections[0], **changes), *sections[1:])
         key, number = self.tailer.key, len(self.seals)
         previous = self.seals[-1].digest if self.seals else FIRST
         facts = (ENV, WIDTH, key.node, key.public, self.tailer.host, number, previous)
-        seal = Seal(*facts, until * 10**9, until, 0, 0, closing, sections).signed(key)
+        seal = Seal(*facts, until * 10**9, until, 0, 0, closing or goodbye, sections, goodbye).signed(key)
         self.seals.append(seal)
         return seal

@@ -178,7 +178,7 @@ async def test_a_packet_that_nobody_gives_is_missing_and_named() -> None:
     for buck in bucks:
         buck.spoil = lambda packet: None if packet.header.key == gone else bytes(packet.data)
     chain = Chain(tailer)
-    bucks[0].seals.append(chain.seal(tailer.packets, until=HOUR + 7200, closing=True).data)
+    bucks[0].seals.append(chain.seal(tailer.packets, until=HOUR + 7200, goodbye=True).data)
     (report,) = await archive(bucks, objects)
     assert report.missing == 1
     assert report.short
@@ -191,7 +191,7 @@ async def test_a_silent_buck_makes_the_verdict_unknown_and_the_next_run_complete
     for packet in tailer.packets:
         bucks[packet.header.number % 3].put([packet])
     for buck in bucks:
-        buck.seals.append(Chain(tailer).seal(tailer.packets, until=HOUR + 7200, closing=True).data)
+        buck.seals.append(Chain(tailer).seal(tailer.packets, until=HOUR + 7200, goodbye=True).data)
     bucks[2].dead = True
     (report,) = await archive(bucks, objects)
     assert report.state == verdict(objects)["state"] == "unknown"
@@ -302,7 +302,7 @@ async def test_verdicts_are_numbered_and_only_news_makes_another() -> None:
     await archive(bucks, objects)
     assert verdict(objects)["state"] == "unknown"  # nobody has sealed anything
     for buck in bucks:
-        buck.seals.append(Chain(tailer).seal(tailer.packets, until=HOUR + 7200, closing=True).data)
+        buck.seals.append(Chain(tailer).seal(tailer.packets, until=HOUR + 7200, goodbye=True).data)
     for _ in range(2):
         (report,) = await archive(bucks, objects)
         assert report.state == "complete"

@@ -33,7 +33,7 @@ async def one_hour(objects: MemoryObjects | FolderObjects | S3Objects) -> None:
     tailer.read_many([(path, raw, 0, None) for path, raw in FILES.items()])
     tailer.read(b"/empty", b"")
     spread(bucks, tailer)
-    bucks[0].seals.append(Chain(tailer).seal(tailer.packets, until=BUCKET + 7200, closing=True).data)
+    bucks[0].seals.append(Chain(tailer).seal(tailer.packets, until=BUCKET + 7200, goodbye=True).data)
     await archive(bucks, objects)
 
 

@@ -39,7 +39,7 @@ def fleet(copies: int = 2) -> tuple[list[FakeBuck], FakeTailer, Chain]:
         for copy in range(copies):
             bucks[(number + copy) % 3].put([packet])
     chain = Chain(tailer)
-    chain.seal(tailer.packets, until=BUCKET + 3 * WIDTH, closing=True)
+    chain.seal(tailer.packets, until=BUCKET + 3 * WIDTH, goodbye=True)
     for buck in bucks[:2]:
         buck.seals = [seal.data for seal in chain.seals]
     return bucks, tailer, chain
@@ -111,7 +111,7 @@ async def test_nothing_at_all_is_unknown() -> None:
 
 async def test_a_tailer_that_had_nothing_to_say_is_complete() -> None:
     bucks = bucks_of(2)
-    bucks[0].seals = [Chain(FakeTailer()).seal([], until=BUCKET + 3 * WIDTH, closing=True).data]
+    bucks[0].seals = [Chain(FakeTailer()).seal([], until=BUCKET + 3 * WIDTH, goodbye=True).data]
     found = await audited(bucks)
     assert (found.verdict.state, found.troubles) == (COMPLETE, ())
 

@@ -139,7 +139,7 @@ async def test_what_was_read_again_after_it_was_archived_is_shown_once() -> None
 async def test_the_archive_alone_can_be_audited() -> None:
     bucks, tailer = bucks_of(1), tailer_with(3)
     bucks[0].put(tailer.packets)
-    bucks[0].seals = [Chain(tailer).seal(tailer.packets, until=HOUR + 3600, closing=True).data]
+    bucks[0].seals = [Chain(tailer).seal(tailer.packets, until=HOUR + 3600, goodbye=True).data]
     async with cluster_of(bucks) as cluster:
         archive = await archived(cluster)
         found = Found()
@@ -168,7 +168,7 @@ def crashed(*, hole: bool = False, path: bytes = b"/a") -> FakeBuck:
     tailer.read(path, raw[at:], first=at, bucket=HOUR + 3600)
     seals = [
         chain.seal(tailer.packets[:1], lost_after=0, read_again=True),
-        chain.seal(tailer.packets[1:], until=HOUR + 7200, closing=True),
+        chain.seal(tailer.packets[1:], until=HOUR + 7200, goodbye=True),
     ]
     buck.put(tailer.packets)
     buck.seals = [seal.data for seal in seals]
@@ -188,7 +188,7 @@ async def test_a_chain_over_an_hour_without_any_packet_is_whole_in_the_archive()
     chain.seal(tailer.read(b"/a", b"one\n"), until=HOUR + 3600)
     chain.seal([], until=HOUR + 3600 + 1800)
     chain.seal([], until=HOUR + 7200)
-    chain.seal(tailer.read(b"/a", b"two\n", first=4, bucket=HOUR + 7200), until=HOUR + 10800, closing=True)
+    chain.seal(tailer.read(b"/a", b"two\n", first=4, bucket=HOUR + 7200), until=HOUR + 10800, goodbye=True)
     buck.put(tailer.packets)
     buck.seals = [seal.data for seal in chain.seals]
     verdict = await archive_audit([buck])

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from porter.verdict import COMPLETE, CONFLICTING, INCOMPLETE, UNKNOWN, Evidence, Verdict, judge
 from protocol.packet import Class, Packet
 from protocol.ranges import Ranges
+from protocol.roster import RETIRED, Expected, Retirement
 from protocol.seal import Seal
-from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeTailer
+from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeTailer, node_key
 from tests.porter.sealing import Chain
 
 DUE = BUCKET + WIDTH
@@ -122,8 +123,82 @@ def test_a_host_that_fell_silent_is_unknown_from_there_on_but_not_after_a_goodby
     late = judged([seal], packets, due=DUE + WIDTH)
     assert late.state == UNKNOWN
     assert late.accounts[0].unknown[0].start == seal.until
-    goodbye = chain.seal([], until=DUE, closing=True)
+    goodbye = chain.seal([], until=DUE, goodbye=True)
     assert judged([seal, goodbye], packets, due=DUE + 9 * WIDTH).state == COMPLETE
+
+
+def test_a_tailer_that_stopped_in_order_is_still_expected() -> None:
+    _, packets, chain = five()
+    stop = chain.seal(packets, until=DUE, closing=True)
+    assert judged([stop], packets, due=DUE).state == COMPLETE
+    (unknown,) = judged([stop], packets, due=DUE + WIDTH).accounts[0].unknown
+    assert (unknown.start, unknown.reason) == (DUE, "it was stopped, and neither runs again nor has said goodbye")
+
+
+def test_a_host_of_the_roster_that_nobody_knows_otherwise_is_unknown_from_when_it_was_met() -> None:
+    _, packets, chain = five()
+    goodbye = chain.seal(packets, goodbye=True)
+    met = Expected(node_key("db7").node, b"db7", DUE + WIDTH)
+    assert judged([goodbye], packets, expected=[met], due=DUE + WIDTH).state == COMPLETE, "it was met later"
+    verdict = judged([goodbye], packets, expected=[met], due=DUE + 2 * WIDTH)
+    (account,) = [one for one in verdict.accounts if one.host == b"db7"]
+    assert (verdict.state, account.state, account.unknown[0].start) == (UNKNOWN, UNKNOWN, DUE + WIDTH)
+    assert judge(ENV, Evidence([], {}, due=DUE + 2 * WIDTH, expected=[met]), end=DUE).accounts == ()
+
+
+def retirement(tailer: FakeTailer, seals: int, until: int) -> Retirement:
+    admin = node_key("admin")
+    return Retirement(ENV, tailer.key.node, "tailer", tailer.host, admin.public, 1, seals, until).signed(admin)
+
+
+def test_of_a_retired_host_only_the_window_in_which_it_fell_silent_stays_unknown() -> None:
+    tailer, packets, chain = five()
+    seal = chain.seal(packets)
+    facts = {"due": DUE + 9 * WIDTH, "retired": [retirement(tailer, 1, seal.until)]}
+    verdict = judged([seal], packets, **facts)
+    (unknown,) = verdict.accounts[0].unknown
+    assert (unknown.start, unknown.end) == (seal.until, seal.until + WIDTH)
+    assert (verdict.accounts[0].end, verdict.document()["tailers"][0]["roster"]) == (RETIRED, RETIRED)
+    evidence = Evidence([seal], held_of(packets), **facts)
+    assert judge(ENV, evidence, start=seal.until + WIDTH).state == COMPLETE
+    assert judge(ENV, evidence, end=seal.until).state == COMPLETE
+    back = [seal, chain.seal([], until=DUE + 3 * WIDTH)]
+    assert judged(back, packets, **facts).accounts[0].unknown[0].start == DUE + 3 * WIDTH, "it is expected again"
+
+
+def test_seals_that_only_a_retirement_knows_of_are_missing() -> None:
+    tailer, packets, chain = five()
+    seal = chain.seal(packets)
+    retired = [retirement(tailer, 3, seal.until + 2 * WIDTH)]
+    reasons = [one.reason for one in judged([seal], packets, due=DUE + 9 * WIDTH, retired=retired).accounts[0].unknown]
+    assert reasons[0] == "its chain had 3 seals when it was retired: the last can't be found"
+
+
+def test_what_was_dropped_or_not_read_is_told_by_class() -> None:
+    tailer, cheap = FakeTailer(), Class(1, False, False)
+    packets = [*tailer.read(b"/log", b"a\n", kind=cheap), *tailer.read(b"/audit", b"b\n")]
+    allowed = Chain(tailer).seal(packets, dropped=7, unread=9, since=BUCKET)
+    account = judged([allowed], packets).accounts[0]
+    assert (account.state, account.broken, account.dropped, account.unread) == (INCOMPLETE, False, 7, 9)
+    assert account.classes[cheap] == {"packets": 1, "events": 1, "raw": 2, "given_up": 0, "dropped": 7, "unread": 9}
+    assert account.classes[Class()] == {"packets": 1, "events": 1, "raw": 2}
+    broken = Chain(tailer).seal(packets[::-1], dropped=7, since=BUCKET)
+    assert judged([broken], packets).accounts[0].broken
+
+
+def test_what_was_lost_is_held_against_every_bucket_that_it_may_be_of() -> None:
+    """A line may be a day old when it is read: what was lost of it reaches behind the seal before."""
+    tailer, packets, chain = five()
+    chain.seal(packets)
+    since = BUCKET - 86_400
+    chain.seal(tailer.read(b"/log", b"x\n", bucket=DUE), until=DUE + WIDTH, lost_after=3, since=since)
+    evidence = Evidence(chain.seals, held_of(tailer.packets))
+    assert judge(ENV, evidence, end=since).state == COMPLETE
+    assert judge(ENV, evidence, start=since, end=since + WIDTH).state == UNKNOWN
+    known = chain.seal(tailer.read(b"/log", b"y\n", bucket=DUE), given_up=Ranges([(2, 3)]), since=DUE, bucket=DUE)
+    evidence = Evidence([*chain.seals[:1], known], held_of(tailer.packets))
+    assert judge(ENV, evidence, end=DUE).accounts[0].gaps == [], "of a packet that is known the bucket is known"
+    assert judge(ENV, evidence, start=DUE).accounts[0].gaps
 
 
 def test_a_tailer_without_any_seal_is_unknown() -> None:
@@ -178,7 +253,7 @@ def test_a_crash_is_held_against_the_time_in_which_it_lost_something_and_not_tha
     later = tailer.read(b"/log", b"c\n", first=4, bucket=BUCKET + 9 * WIDTH)
     chain = Chain(tailer)
     chain.seal(first, until=BUCKET + WIDTH)
-    chain.seal(later, until=BUCKET + 10 * WIDTH, lost_after=0, given_up=Ranges([(7, 8)]))
+    chain.seal(later, until=BUCKET + 10 * WIDTH, lost_after=0, given_up=Ranges([(7, 8)]), since=BUCKET + WIDTH)
     evidence = Evidence(chain.seals, held_of(tailer.packets))
     assert judge(ENV, evidence, end=BUCKET + WIDTH).state == COMPLETE
     for start in (BUCKET + WIDTH, BUCKET + 5 * WIDTH, BUCKET + 9 * WIDTH):
@@ -194,7 +269,7 @@ def test_a_goodbye_is_taken_back_by_packets_that_no_seal_states() -> None:
     """It was started again, and its host died before the next seal: what else it wrote, nobody knows."""
     tailer = FakeTailer()
     first = tailer.read(b"/log", b"a\n")
-    goodbye = Chain(tailer).seal(first, until=BUCKET + WIDTH, closing=True)
+    goodbye = Chain(tailer).seal(first, until=BUCKET + WIDTH, goodbye=True)
     more = tailer.read(b"/log", b"b\n", first=2, bucket=BUCKET + 3 * WIDTH)
     verdict = judged([goodbye], [*first, *more], due=BUCKET + 9 * WIDTH)
     assert verdict.state == UNKNOWN

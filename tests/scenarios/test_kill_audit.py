@@ -28,8 +28,8 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
         yield Arena(cluster)
 
 
-def follow(arena: Arena) -> Process:
-    return arena.cluster.tailer("--from", "head", str(arena.folder / "*.log"))
+def follow(arena: Arena, *more: str) -> Process:
+    return arena.cluster.tailer("--from", "head", *more, str(arena.folder / "*.log"))
 
 
 def audited(arena: Arena, *where: str) -> tuple[int, str]:
@@ -57,6 +57,8 @@ def test_whichever_process_is_killed_the_audit_is_complete(arena: Arena, victim:
     arena.arrives(writer)
     assert tailer.stop(PATIENCE_S) == 0, tailer.log_end()
     assert audited(arena) == (0, "complete")
+    leaving = follow(arena, "--goodbye")  # a tailer that has only stopped is still expected: the hour isn't over
+    assert leaving.wait(PATIENCE_S) == 0, leaving.log_end()
     arena.cluster.porter("archive", "--older", "0s", "--archive", str(arena.archive))
     for i in range(3):
         arena.buck(i).kill()

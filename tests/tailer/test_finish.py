@@ -65,7 +65,7 @@ def test_once_ends_with_a_closing_seal_and_everything_at_A2() -> None:
         outcome = await tailer.mender.finish(level="A2", patience_s=60)
         assert (outcome.code, outcome.text) == (0, "everything is A2")
         assert tailer.machine.now() < 10  # at once, not after a window
-        assert [seal.closing for seal in seals_of(*bucks)] == [True]
+        assert [(seal.closing, seal.goodbye) for seal in seals_of(*bucks)] == [(True, True)]
         assert set(holders(bucks).values()) == {3}
 
     run(scenario)
@@ -148,7 +148,7 @@ def test_a_clean_stop_says_goodbye_and_waits_for_nobody() -> None:
         outcome = await tailer.mender.finish(level=None)
         assert outcome.code == 0
         assert tailer.machine.now() - start < 4
-        assert [seal.closing for seal in seals_of(bucks[0], bucks[2])] == [True]
+        assert [(seal.closing, seal.goodbye) for seal in seals_of(bucks[0], bucks[2])] == [(True, False)]
         await tailer.journal.close()
         tailer.stop()
         bucks[1].silent = False

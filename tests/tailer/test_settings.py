@@ -23,6 +23,7 @@ def settings(**flags: Any) -> TailerSettings:
         ({"from_": "head"}, "head"),
         ({"from_": "end"}, "end"),
         ({"once": True}, "head"),
+        ({"goodbye": True}, "recent"),
         ({"backfill": True}, "head"),
         ({"backfill": True, "from_": "end"}, "end"),
     ],
@@ -35,6 +36,7 @@ def test_where_reading_begins(flags: dict[str, Any], begin: str) -> None:
     ("flags", "why"),
     [
         ({"once": True, "from_": "end"}, "contradicts"),
+        ({"once": True, "goodbye": True}, "leave --goodbye out"),
         ({"to": ("far.example:7000",)}, "--insecure"),
         ({"to": ("nowhere",)}, "HOST:PORT"),
         ({"open_files": "1"}, "open-files"),
