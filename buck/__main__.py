@@ -1,4 +1,4 @@
-"""The command line of a buck: `buck run` and `buck key`."""
+"""The command line of a buck: `buck run`, `buck drain` and `buck key`."""
 
 import sys
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import click
 import trio
 
+from buck.leaving import follow, mark
 from buck.node import run_node
 from buck.settings import BuckSettings
 from protocol.identity import NodeKey
@@ -46,6 +47,26 @@ def key(**flags: Any) -> None:
         found = NodeKey.from_seed((await load_key(machine, settings.key_file)).seed)
         print(f"node {found.node.hex()} public {found.public.hex()}")
         return DONE
+
+    run_process(body)
+
+
+@main.command()
+@click.option("--undo", is_flag=True, help="Stay after all: take packets again.")
+@click.option("--no-wait", is_flag=True, help="Say it to the buck, and don't wait until its copies are handed on.")
+@options(BuckSettings)
+def drain(undo: bool, no_wait: bool, **flags: Any) -> None:
+    """Leave the cluster: no new packets, and every copy handed on; ends when the buck may be stopped for good.
+
+    Works on the buck's own disks, so it is run on its host, with the settings that the buck has; it need not run.
+    """
+    settings = _settings(flags)
+
+    async def body(machine: Machine, stop: trio.Event) -> int:
+        await mark(machine, settings.disk, settings.env, leaving=not undo)
+        if undo or no_wait:
+            return DONE
+        return await follow(machine, settings.http, stop, print)
 
     run_process(body)
 

@@ -13,7 +13,7 @@ fsync lies in [0, synced); `synced <= size`; `index` is there while the part is 
 import contextlib
 
 from buck import footer
-from buck.files import BAD, CLOSED, OPEN, PartName, join
+from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, join
 from buck.index import Index
 from buck.scan import Kind, scan
 from protocol import packet as packets
@@ -65,7 +65,7 @@ class Part:
     @property
     def trusted(self) -> bool:
         """May its packets count in receipts, and stop a second copy from being stored?"""
-        return not self.failed and self.name.state != BAD
+        return not self.failed and self.name.state not in (BAD, LEFT)
 
     def create(self) -> None:
         """Make the file. The store fsyncs the folder before anything in it is acknowledged."""

@@ -5,6 +5,7 @@ windows. The budget counts what the indexes weigh in memory, so a node's size do
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from buck.bucket import Part
 from buck.counts import Counts
@@ -21,10 +22,14 @@ BUDGET = 32 << 20
 class Cache:
     """Index of a closed or bad part, from memory, its footer, or its packets."""
 
-    def __init__(self, machine: Machine, env: str, counts: Counts, budget: int = BUDGET) -> None:
+    def __init__(
+        self, machine: Machine, env: str, counts: Counts, failed: Callable[[Part, OSError], None], budget: int = BUDGET
+    ) -> None:
+        """`failed` is told of a part whose disk can't read it."""
         self._machine = machine
         self._env = env
         self._counts = counts
+        self._failed = failed
         self._budget = budget
         self._kept: OrderedDict[Part, Index] = OrderedDict()
         self.cost = 0
@@ -63,8 +68,8 @@ class Cache:
             index = await self._machine.slow(self._read, part)
         except OSError as error:
             log.error("a part can't be read", path=part.path, why=error.strerror or str(error))
-            self._counts.disk_errors.inc()
             part.failed = True
+            self._failed(part, error)
             return Index()
         if keep:
             self.keep(part, index)

@@ -7,28 +7,30 @@
 <disk>/<env>/width                         seconds of a window
 <disk>/<env>/clean                         only after a clean stop: nothing was left open
 <disk>/<env>/unsure                        buckets that may lack packets which were acknowledged
+<disk>/<env>/draining                      this node is leaving: it takes no new packets (on each disk)
 <disk>/<env>/peers                         the bucks ever seen (first disk)
 <disk>/<env>/roster                        which tailers were ever met, and who is retired (every disk)
 <disk>/<env>/seals/<tailer>.seals          the seals of one tailer
-<disk>/<env>/<YYYYMMDD>/<HHMMSS>.<part>.open | .closed | .bad
+<disk>/<env>/<YYYYMMDD>/<HHMMSS>.<part>.open | .closed | .bad | .left
 ```
 
 A part's state is its name: it's `.open` while packets are appended, `.closed` once nothing will be, `.bad` after an
-fsync of it failed. Each change is one rename. Days and hours are UTC, of the bucket's start.
+fsync of it failed, `.left` when what a bad one may have lost was brought back. Each change is one rename. Days and
+hours are UTC, of the bucket's start.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-OPEN, CLOSED, BAD = "open", "closed", "bad"
+OPEN, CLOSED, BAD, LEFT = "open", "closed", "bad", "left"
 
 # The wire's buckets are u32: 2106 is far enough, and a bucket always has a day.
 BUCKET_MAX = (1 << 32) - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = re.compile(r"[0-9]{8}")
-_PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad)")
+_PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad|left)")
 _SEALS = re.compile(r"([0-9a-f]{32})\.seals")
 
 

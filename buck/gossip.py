@@ -21,12 +21,15 @@ from protocol.messages import Gossip, Hello, No, Peer
 from service.config import ConfigError
 from service.log import get_log
 from service.machine import Machine
-from service.units import read_address
+from service.units import Address, read_address
 
 log = get_log("buck.gossip")
 
 EVERY_S = 1.0
+HURRY_S = 0.1  # while somebody is to be met: a buck that joins is a member within a second, and counts
 EXCHANGE_S = 5.0
+# Peers had so long to find this node where it says it is; then the operator is told.
+REACHED_S = 60.0
 # Reasons that waiting doesn't cure: what the operator said is wrong, on one of the two sides.
 MISMATCH = frozenset({"env", "width", "version", "security"})
 
@@ -42,22 +45,29 @@ class Gossiper:
         hello: Callable[[], Hello],
         check: Check,
         counts: Counts,
+        draining: Callable[[], bool] = lambda: False,
+        guessed: bool = False,
     ) -> None:
+        """`guessed`: our address was made of this host's name; the first connection tells a better one."""
         self._machine = machine
         self._members = members
         self._volumes = volumes
         self._hello = hello
         self._check = check
         self._counts = counts
+        self._draining = draining
+        self._guessed = guessed
+        self._unreached: dict[bytes, float] = {}  # peers that don't list us, since when; inf: the operator was told
 
     async def run(self) -> None:
         """For ever. ConfigError if the peer of --join is not of ours."""
         while True:
-            self._members.beat(sum(volume.room.space.free for volume in self._volumes if volume.healthy))
-            address = self._members.tick()
+            free = sum(volume.room.space.free for volume in self._volumes if volume.healthy)
+            self._members.beat(free, self._draining())
+            address = self._members.tick(self._machine.now())
             if address is not None and await self._exchange(address):
                 await self._remember()
-            await trio.sleep(EVERY_S)
+            await trio.sleep(HURRY_S if self._members.is_unmet(self._machine.now()) else EVERY_S)
 
     async def _exchange(self, address: str) -> bool:
         """Push and pull views; did we meet somebody new?"""
@@ -65,17 +75,40 @@ class Gossiper:
         try:
             with trio.fail_after(EXCHANGE_S):
                 stream = await self._machine.connect(*read_address(address))
+                self._derive(stream)
                 async with open_asker(stream, self._hello(), timeout_s=EXCHANGE_S, check=self._check) as asker:
                     peer = asker.peer
                     news = self._members.shown(peer.node, peer.public, address, self._machine.now())
                     view = await asker.ask(Gossip(0, self._members.view()))
                     if not isinstance(view, No):
                         self._members.step(view.peers, self._machine.now())
+                        self._look_for_us(peer.node, address, view.peers)
         except Refused as refused:
+            self._members.failed(address, self._machine.now())
             self._refused(address, refused)
         except (LinkLost, RemoteProtocolError, trio.TooSlowError, OSError, ValueError) as error:
+            self._members.failed(address, self._machine.now())
             log.debug("a peer doesn't answer", address=address, why=str(error) or type(error).__name__)
         return news
+
+    def _derive(self, stream: trio.abc.Stream) -> None:
+        """Who listens everywhere is reached where its connections come from; peers call back before they believe it."""
+        near = self._machine.near(stream) if self._guessed else ""
+        if near and not near.startswith("127.") and near != "::1":
+            port = read_address(self._members.me.address).port
+            self._members.me = self._members.me._replace(address=str(Address(near, port)))
+            self._guessed = False
+
+    def _look_for_us(self, node: bytes, address: str, peers: Sequence[Peer]) -> None:
+        """A peer lists whom it has reached at the address they give. Are we among them?"""
+        now, me = self._machine.now(), self._members.me
+        if any(peer.node == me.node for peer in peers):
+            self._unreached.pop(node, None)
+        elif now > self._unreached.setdefault(node, now) + REACHED_S:
+            self._unreached[node] = float("inf")
+            self._counts.unreached.inc()
+            text = "nobody is sent there; give the right one with --advertise"
+            log.error("ALARM: a peer can't reach this node at its address", peer=address, ours=me.address, what=text)
 
     def _refused(self, address: str, refused: Refused) -> None:
         if refused.reason == "role":

@@ -20,7 +20,11 @@ import trio
 from buck.budget import Budget, Metered
 from buck.counts import Counts
 from buck.gossip import Gossiper, remembered
+from buck.handing import Hander
+from buck.healing import Healer
+from buck.leaving import Leaving
 from buck.members import Members
+from buck.pulling import Puller
 from buck.roster import RosterStore
 from buck.seals import SealStore
 from buck.session import Session
@@ -44,6 +48,7 @@ from service.web import serve_web
 log = get_log("buck.node")
 
 TICK_S = 1.0
+WILDCARDS = ("0.0.0.0", "::", "")
 GRACE_S = 5.0
 PEER_ERRORS = (RemoteProtocolError, LinkLost, *PEER_GONE)
 
@@ -67,6 +72,7 @@ class Node:
         self.started = machine.now()
         self._boots = key_file.boots
         self._stopped = trio.Event()
+        self.puller = self._make_puller()
         me = m.Peer(self.key.node, self.key.public, "", machine.host.encode()[:255], settings.zone, 0, 0, False)
         self.members = Members(me, [], machine.random)
 
@@ -86,13 +92,26 @@ class Node:
         listeners = await self.machine.listen(*self.settings.listen)
         here = Address(*self.machine.address_of(listeners[0]))
         self._introduce(here)
-        pages = routes(self.identity, self.store, self.seals, self.members, self.counts)
-        gossiper = Gossiper(self.machine, self.members, self.store.volumes, self.hello, self.check, self.counts)
+        leaving = Leaving(self.machine, self.store)
+        await leaving.look()
+        pages = routes(self.identity, self.store, self.seals, self.members, leaving, self.counts)
+        gossiper = Gossiper(
+            self.machine,
+            self.members,
+            self.store.volumes,
+            self.hello,
+            self.check,
+            self.counts,
+            draining=lambda: self.store.draining,
+            guessed=self.settings.advertise is None and here.host in WILDCARDS,
+        )
         async with trio.open_nursery() as background:
             there = await background.start(serve_web, self.machine, *self.settings.http, pages)
             for volume in self.store.volumes:
                 background.start_soon(self._tend, volume)
             background.start_soon(gossiper.run)
+            for one in (leaving, self._make_hander(leaving), self._make_healer()):
+                background.start_soon(one.run)
             background.start_soon(self.roster.run, self.members, self.hello, self.check)
             ready(str(here), str(Address(*there)))
             limit = self.settings.connections
@@ -104,13 +123,24 @@ class Node:
     def _introduce(self, here: Address) -> None:
         """Now that the port is known, others can be told where we are."""
         address = self.settings.advertise or here
-        if address.host in ("0.0.0.0", "::", ""):
+        if address.host in WILDCARDS:
             address = Address(self.machine.host, address.port)
         me = self.members.me._replace(address=str(address), heartbeat=self._boots << 32)
         joins = [str(one) for one in self.settings.join]
-        self.members = Members(me, joins, self.machine.random, remembered(self.machine, self.store.volumes))
+        known = remembered(self.machine, self.store.volumes)
+        self.members = Members(me, joins, self.machine.random, known, self.machine.now())
         self.roster.retire_buck = self.members.retire
         self.roster.load()
+
+    def _make_puller(self) -> Puller:
+        rate = float(self.settings.pull_rate)
+        return Puller(self.machine, self.store, lambda: self.members, self.hello, self.check, self.counts, rate)
+
+    def _make_hander(self, leaving: Leaving) -> Hander:
+        return Hander(self.machine, self.store, self.members, self.puller, leaving, self.counts)
+
+    def _make_healer(self) -> Healer:
+        return Healer(self.machine, self.store, self.seals, self.roster, self.members, self.puller, self.counts)
 
     async def _tend(self, volume: Volume) -> None:
         """Each disk by itself: one that hangs holds up no other."""

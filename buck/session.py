@@ -18,6 +18,7 @@ from buck import reading
 from buck.budget import Metered
 from buck.counts import Counts
 from buck.errors import Declined
+from buck.pulling import Puller
 from buck.reading import Reading
 from buck.roster import RosterStore
 from buck.seals import SealStore
@@ -50,6 +51,7 @@ class Home(Protocol):
     seals: SealStore
     roster: RosterStore
     counts: Counts
+    puller: Puller
     live: bool
 
     def view(self) -> m.View: ...
@@ -157,6 +159,14 @@ class Session:
         self.home.heard(message.peers)
         await self.link.send(replace(self.home.view(), ask=message.ask))
 
+    async def pull(self, message: m.Pull) -> None:
+        missing = await self.home.puller.pull(message.source, message.bucket, message.keys)
+        await self.link.send(m.Done(message.ask, missing))
+
+    async def settle(self, message: m.Settle) -> None:
+        await self.home.store.settle(message.bucket)
+        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+
     # --- from porters -----------------------------------------------------------------------------------------------
 
     async def buckets(self, message: m.Buckets) -> None:
@@ -250,6 +260,8 @@ HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = 
     m.Streams: Session.streams,
     m.RetirePut: Session.retire,
     m.Roster: Session.list_roster,
+    m.Pull: Session.pull,
+    m.Settle: Session.settle,
 }
 # What may wait for a disk for long: answered beside the reading of the next message.
-BESIDE = frozenset({m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut})
+BESIDE = frozenset({m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Pull, m.Settle})

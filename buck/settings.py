@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from service.config import Settings
-from service.units import Address, Duration, HostPort
+from service.units import Address, Duration, HostPort, Size
 
 ENV_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
@@ -47,6 +47,11 @@ class BuckSettings(Settings):
     )
     connections: int = Field(
         1024, ge=1, le=60_000, description="Peers at the same time; more are turned away before they cost memory."
+    )
+    pull_rate: Size = Field(
+        32_000_000,
+        ge=65_536,
+        description="Bytes a second, at most, that this buck fetches from others, for repair and from one that leaves.",
     )
     security: Literal["none"] = Field(
         "none", description="How links are secured. There is only none yet: clear text, and nobody proves who they are."

@@ -66,7 +66,8 @@ class Store:
         self.width = width
         self.counts = counts
         self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
-        self.cache = Cache(machine, env, counts)
+        self.cache = Cache(machine, env, counts, self.failed)
+        self.draining = False  # leaving: nothing new is taken
         self._making = {volume: trio.Lock() for volume in self.volumes}
 
     async def open(self, node: bytes) -> None:
@@ -110,6 +111,8 @@ class Store:
         return stored.level
 
     def _admit(self, header: Header) -> None:
+        if self.draining:
+            raise Declined("draining", "this buck is leaving the cluster; give it to another")
         if header.env != self.env:
             raise Declined("env", f"this buck keeps {self.env!r}, the packet is of {header.env!r}")
         if header.width != self.width:
@@ -151,6 +154,8 @@ class Store:
         try:
             offset = part.append(packet)
         except OSError as error:
+            if part.failed:
+                volume.fail(error)  # half a packet stands at its end, and can't be cut off
             volume.trouble(error)
             return None
         self.counts.packets.inc()
@@ -214,6 +219,19 @@ class Store:
     def is_unsure(self, bucket: int) -> bool:
         return any(volume.is_unsure(bucket) for volume in self.volumes)
 
+    def unsure(self) -> set[int]:
+        """All buckets that may lack what was acknowledged."""
+        return {bucket for volume in self.volumes for bucket in volume.unsure}
+
+    async def settle(self, bucket: int) -> None:
+        """A bucket was compared with what others hold: vouch for it again."""
+        for volume in self.volumes:
+            await volume.settle(bucket)
+
+    def failed(self, part: Part, error: OSError) -> None:
+        """A part can't be read: its disk is to be left, unless it is only busy."""
+        self._volume_of(part).trouble(error)
+
     def _volume_of(self, part: Part) -> Volume:
         return next(volume for volume in self.volumes if volume.folder == part.env_folder)
 
@@ -229,6 +247,7 @@ class Store:
         """Look at the room of one disk, sync and close what is due there."""
         if not volume.healthy:
             return
+        await self._inherit(volume)
         volume.look_at_room()
         for part in volume.open_parts():
             now = self.machine.now()
@@ -236,6 +255,14 @@ class Store:
                 await self.close_part(part)
             elif part.synced < part.size and now >= max(part.window_end + SYNC_AFTER_S, part.last_sync + SYNC_EVERY_S):
                 await volume.durable.sync(part)
+
+    async def _inherit(self, volume: Volume) -> None:
+        """A disk that was left can't keep its marks any more: a healthy one does, so that they outlive a restart."""
+        marks = {bucket for other in self.volumes if not other.healthy for bucket in other.unsure}
+        try:
+            await volume.doubt(marks)
+        except OSError as error:
+            volume.trouble(error)
 
     async def close_part(self, part: Part) -> None:
         """Close a part and remember its index while it is likely to be asked for."""

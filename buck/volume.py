@@ -17,7 +17,7 @@ from buck.bucket import Part
 from buck.counts import Counts
 from buck.durable import Durable
 from buck.errors import SpoiltError
-from buck.files import BAD, CLOSED, OPEN, PartName, is_day, join, parse_part
+from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, is_day, join, parse_part
 from buck.index import Index
 from buck.retention import REST_S, Room
 from service.config import ConfigError
@@ -85,10 +85,8 @@ class Volume:
         disk = self.machine.disk
         self._read_unsure()
         names = list(self._listed())
-        left_open = {name.bucket for name in names if name.state == OPEN}
-        if left_open - self.unsure and not self._exists("clean"):
-            self.unsure |= left_open
-            await self._write_unsure()
+        left_open = {name.bucket for name in names if name.state == OPEN and not self._exists("clean")}
+        await self.doubt(left_open | {name.bucket for name in names if name.state == BAD})
         faultpoint("buck.volume.after_unsure")
         for name in names:
             part = Part(disk, self.folder, name)
@@ -189,9 +187,31 @@ class Volume:
         if self.healthy:
             self.healthy, self.error = False, error.strerror or str(error)
             log.error("a disk is left until the next start", disk=self.root, why=self.error)
+            self.unsure |= self.parts.keys()
         for parts in self.parts.values():
             for part in parts:
                 part.failed = part.stopped = True
+
+    async def doubt(self, buckets: set[int]) -> None:
+        """These may lack what was acknowledged; kept on the disk, so that it is known after a restart too."""
+        if buckets - self.unsure:
+            self.unsure |= buckets
+            await self._write_unsure()
+
+    async def settle(self, bucket: int) -> None:
+        """What this bucket may have lost was looked for and brought back: it is vouched for again."""
+        if bucket not in self.unsure:
+            return
+        self.unsure.discard(bucket)
+        if not self.healthy:
+            return
+        try:
+            for part in self.named(bucket):
+                if part.name.state == BAD:
+                    part.rename(LEFT)
+            await self._write_unsure()
+        except OSError as error:
+            self.trouble(error)  # the mark stays on the disk: the next start compares once more
 
     def look_at_room(self) -> None:
         """Ask for free space; an answer that can't be had is an error of the disk."""
@@ -224,7 +244,7 @@ class Volume:
 
     def is_unsure(self, bucket: int) -> bool:
         """May this bucket lack what was acknowledged?"""
-        return bucket in self.unsure or any(part.failed or part.name.state == BAD for part in self.named(bucket))
+        return bucket in self.unsure
 
     def _exists(self, name: str) -> bool:
         try:

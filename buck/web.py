@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from buck.counts import Counts
+from buck.leaving import Leaving
 from buck.members import Members
 from buck.seals import SealStore
 from buck.store import Store
@@ -13,7 +14,9 @@ from service.web import Response, Route, json_response
 Identity = Callable[[], dict[str, Any]]
 
 
-def routes(identity: Identity, store: Store, seals: SealStore, members: Members, counts: Counts) -> Mapping[str, Route]:
+def routes(
+    identity: Identity, store: Store, seals: SealStore, members: Members, leaving: Leaving, counts: Counts
+) -> Mapping[str, Route]:
     """The pages. `identity` says who and since when."""
 
     def ruok() -> Response:
@@ -22,7 +25,7 @@ def routes(identity: Identity, store: Store, seals: SealStore, members: Members,
         return Response(b"all disks have failed\n", status=503)
 
     def status() -> Response:
-        return json_response(identity() | facts(store, seals, members, counts))
+        return json_response(identity() | {"leaving": leaving.facts()} | facts(store, seals, members, counts))
 
     def metrics() -> Response:
         return Response(counts.metrics.page(), CONTENT_TYPE)
@@ -63,6 +66,7 @@ def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> d
                 "zone": known.peer.zone,
                 "free": known.peer.free,
                 "confirmed": known.confirmed,
+                "draining": known.peer.draining,
                 "heard_s_ago": round(store.machine.now() - known.heard, 1) if known.heard else None,
             }
             for known in members.known.values()

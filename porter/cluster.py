@@ -113,8 +113,8 @@ class Cluster:
 
     @property
     def silent(self) -> list[Member]:
-        """Those whose packets we can't know of."""
-        return [member for member in self.members if not member.live]
+        """Those whose packets we can't know of. One that leaves is no member: others have its copies."""
+        return [member for member in self.members if not member.live and not member.leaving]
 
     async def join(self, addresses: Sequence[Address]) -> None:
         """Connect to these, and to everybody they know."""

@@ -34,6 +34,11 @@ class Member:
         """Can it be asked?"""
         return self.asker is not None and not self.trouble
 
+    @property
+    def leaving(self) -> bool:
+        """Do the others say that it is draining?"""
+        return self.peer is not None and self.peer.draining
+
     def __str__(self) -> str:
         name = self.host.decode("utf-8", "backslashreplace")
         return f"{name} ({self.address})" if name else self.address

@@ -26,6 +26,7 @@ from protocol.messages import (
     Ok,
     PacketIs,
     Peers,
+    Pull,
     Put,
     Receipt,
     RetirePut,
@@ -34,6 +35,7 @@ from protocol.messages import (
     SealPut,
     Seals,
     SealsAre,
+    Settle,
     Streams,
     StreamsAre,
     View,
@@ -54,14 +56,16 @@ ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
     Seals: (SealsAre, Done, No),
     Streams: (StreamsAre, No),
     Roster: (RosterIs, No),
+    Pull: (Done, No),
+    Settle: (Ok, No),
 }
 PARTS: Final = (PacketIs, SealsAre)  # answers of which several come, until Done or No
 
 _READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have, Covered, Roster})
 MAY_ASK: Final[dict[str, frozenset[type[Message]]]] = {
     "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals, Roster}),
-    "buck": _READ | {Gossip},
-    "porter": _READ,
+    "buck": _READ | {Gossip, Pull},
+    "porter": _READ | {Pull, Settle},
     "archie": frozenset({Peers, Clock, Buckets, Streams}),
-    "admin": _READ | {RetirePut},
+    "admin": _READ | {RetirePut, Pull, Settle},
 }

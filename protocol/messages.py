@@ -9,14 +9,17 @@ docs/WIRE.md has it all as a table, and a test holds it to this file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, NamedTuple, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
+from protocol import fields as f
 from protocol import limits
-from protocol.identity import DIGEST_SIZE, HEAD_HASH_SIZE, NODE_SIZE, PUBLIC_SIZE, STREAM_SIZE, node_id
+from protocol.fields import Message as Message
+from protocol.fields import Peer as Peer
+from protocol.identity import HEAD_HASH_SIZE, PUBLIC_SIZE, node_id
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from protocol.roster import Expected
-from protocol.schema import Blob, Bulk, Flag, Group, Many, Number, Set, Text, Word
+from protocol.schema import Blob, Flag, Group, Many, Number, Set, Text, Word
 
 ROLES: Final = ("tailer", "buck", "porter", "archie", "admin")
 REASONS: Final = (
@@ -24,51 +27,6 @@ REASONS: Final = (
 )  # fmt: skip
 STORED: Final = 1  # levels of Ok: written to the page cache ...
 SYNCED: Final = 2  # ... and fsynced
-
-_node, _digest, _stream = Blob(NODE_SIZE), Blob(DIGEST_SIZE), Blob(STREAM_SIZE)
-_host, _path, _u32, _u64 = Blob(0, limits.NAME_MAX), Blob(0, limits.PATH_MAX), Number(32), Number(64)
-_held = Group(_node, _u64, Set())
-
-
-class Peer(NamedTuple):
-    """What bucks tell each other, and everybody else, of a buck. `free` is in bytes."""
-
-    node: bytes
-    public: bytes
-    address: str
-    host: bytes
-    zone: str
-    heartbeat: int
-    free: int
-    draining: bool
-
-
-_peer = Group(
-    _node, Blob(PUBLIC_SIZE), Text(limits.NAME_MAX), _host, Text(limits.NAME_MAX), _u64, _u64, Flag(), make=Peer
-)
-
-Ask: TypeAlias = Annotated[int, _u32]
-U32: TypeAlias = Annotated[int, _u32]
-U64: TypeAlias = Annotated[int, _u64]
-Yes: TypeAlias = Annotated[bool, Flag()]
-Node: TypeAlias = Annotated[bytes, _node]
-NodeOrAll: TypeAlias = Annotated[bytes, Blob(0, NODE_SIZE)]
-Host: TypeAlias = Annotated[bytes, _host]
-Path: TypeAlias = Annotated[bytes, _path]
-Numbers: TypeAlias = Annotated[Ranges, Set()]
-PacketBytes: TypeAlias = Annotated[bytes | memoryview, Bulk(1, limits.PACKET_SIZE_MAX)]
-SealBytes: TypeAlias = Annotated[bytes, Blob(1, limits.SEAL_SIZE_MAX)]
-RetirementBytes: TypeAlias = Annotated[bytes, Blob(1, limits.RETIREMENT_SIZE_MAX)]
-Held: TypeAlias = Annotated[tuple[tuple[bytes, int, Ranges], ...], Many(_held, limits.ENTRIES_MAX)]
-PeerList: TypeAlias = Annotated[tuple[Peer, ...], Many(_peer, limits.PEERS_MAX)]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What all messages have: a tag (u8) and the largest payload that anyone may announce."""
-
-    tag: ClassVar[int] = 0
-    size_max: ClassVar[int] = limits.SMALL_FRAME_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +38,10 @@ class Hello(Message):
     public: Annotated[bytes, Blob(PUBLIC_SIZE)]
     env: Annotated[str, Text(limits.ENV_MAX)]
     width: Annotated[int, Number(32, 0, limits.WIDTH_MAX_S)]  # 0: not known yet
-    host: Host
-    versions: Annotated[tuple[int, int], Group(_u32, _u32)]  # lowest and highest packet version that I can read
+    host: f.Host
+    versions: Annotated[tuple[int, int], Group(f.u32, f.u32)]  # lowest and highest packet version that I can read
     address: Annotated[str, Text(limits.NAME_MAX)]  # where a buck can be reached, HOST:PORT; else empty
-    time_ns: U64
+    time_ns: f.U64
 
     @property
     def node(self) -> bytes:
@@ -96,7 +54,7 @@ class No(Message):
     """A refusal of one question; with ask 0, before Hello, of the whole link."""
 
     tag: ClassVar[int] = 2
-    ask: Ask
+    ask: f.Ask
     reason: Annotated[str, Word("reason", REASONS)]
     text: Annotated[str, Text(limits.TEXT_MAX)]
 
@@ -106,9 +64,9 @@ class Ok(Message):
     """Done, as durably as `level` says. `live`: somebody watches, so send young packets early."""
 
     tag: ClassVar[int] = 3
-    ask: Ask
+    ask: f.Ask
     level: Annotated[int, Number(8, STORED, SYNCED)]
-    live: Yes
+    live: f.Yes
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +75,8 @@ class Done(Message):
 
     tag: ClassVar[int] = 4
     size_max: ClassVar[int] = limits.LIST_FRAME_MAX
-    ask: Ask
-    missing: Held
+    ask: f.Ask
+    missing: f.Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +85,10 @@ class Put(Message):
 
     tag: ClassVar[int] = 16
     size_max: ClassVar[int] = limits.PACKET_SIZE_MAX + 64
-    ask: Ask
-    age_ms: U32
-    again: Yes
-    packet: PacketBytes
+    ask: f.Ask
+    age_ms: f.U32
+    again: f.Yes
+    packet: f.PacketBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +97,8 @@ class SealPut(Message):
 
     tag: ClassVar[int] = 17
     size_max: ClassVar[int] = limits.SEAL_SIZE_MAX + 64
-    ask: Ask
-    seal: SealBytes
+    ask: f.Ask
+    seal: f.SealBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +106,11 @@ class Have(Message):
     """Which packets of this tailer, epoch and bucket are here? `sync`: fsync them first."""
 
     tag: ClassVar[int] = 18
-    ask: Ask
-    tailer: Node
-    epoch: U64
-    bucket: U32
-    sync: Yes
+    ask: f.Ask
+    tailer: f.Node
+    epoch: f.U64
+    bucket: f.U32
+    sync: f.Yes
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +119,10 @@ class Receipt(Message):
 
     tag: ClassVar[int] = 19
     size_max: ClassVar[int] = limits.LIST_FRAME_MAX
-    ask: Ask
-    held: Numbers
-    synced: Numbers
-    unsure: Yes
+    ask: f.Ask
+    held: f.Numbers
+    synced: f.Numbers
+    unsure: f.Yes
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +131,9 @@ class Covered(Message):
 
     tag: ClassVar[int] = 20
     size_max: ClassVar[int] = limits.MEDIUM_FRAME_MAX
-    ask: Ask
-    tailer: Node
-    streams: Annotated[tuple[bytes, ...], Many(_stream, limits.COVERED_STREAMS_MAX)]
+    ask: f.Ask
+    tailer: f.Node
+    streams: Annotated[tuple[bytes, ...], Many(f.stream, limits.COVERED_STREAMS_MAX)]
     heads: Annotated[tuple[bytes, ...], Many(Blob(HEAD_HASH_SIZE), limits.COVERED_STREAMS_MAX)]
 
 
@@ -185,14 +143,14 @@ class Intervals(Message):
 
     tag: ClassVar[int] = 21
     size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
-    ask: Ask
-    epochs: Annotated[tuple[tuple[int, Ranges], ...], Many(Group(_u64, Set()), limits.ENTRIES_MAX)]
+    ask: f.Ask
+    epochs: Annotated[tuple[tuple[int, Ranges], ...], Many(Group(f.u64, Set()), limits.ENTRIES_MAX)]
     streams: Annotated[
         tuple[tuple[bytes, bytes, bytes, Ranges], ...],
-        Many(Group(_stream, _path, Blob(HEAD_HASH_SIZE), Set()), limits.ENTRIES_MAX),
+        Many(Group(f.stream, f.path, Blob(HEAD_HASH_SIZE), Set()), limits.ENTRIES_MAX),
     ]
-    contents: Annotated[tuple[tuple[int, int, bytes], ...], Many(Group(_u64, _u64, _digest), limits.ENTRIES_MAX)]
-    unsure: Yes
+    contents: Annotated[tuple[tuple[int, int, bytes], ...], Many(Group(f.u64, f.u64, f.digest), limits.ENTRIES_MAX)]
+    unsure: f.Yes
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +158,7 @@ class Peers(Message):
     """Which bucks are there, and how wide is a bucket?"""
 
     tag: ClassVar[int] = 22
-    ask: Ask
+    ask: f.Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +167,9 @@ class View(Message):
 
     tag: ClassVar[int] = 23
     size_max: ClassVar[int] = limits.PEERS_FRAME_MAX
-    ask: Ask
+    ask: f.Ask
     width: Annotated[int, Number(32, 1, limits.WIDTH_MAX_S)]
-    peers: PeerList
+    peers: f.PeerList
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +178,8 @@ class Gossip(Message):
 
     tag: ClassVar[int] = 24
     size_max: ClassVar[int] = limits.PEERS_FRAME_MAX
-    ask: Ask
-    peers: PeerList
+    ask: f.Ask
+    peers: f.PeerList
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +187,7 @@ class Clock(Message):
     """What time is it? Also how an idle link shows that both ends live."""
 
     tag: ClassVar[int] = 25
-    ask: Ask
+    ask: f.Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +195,8 @@ class ClockIs(Message):
     """The wall clock's nanoseconds."""
 
     tag: ClassVar[int] = 26
-    ask: Ask
-    time_ns: U64
+    ask: f.Ask
+    time_ns: f.U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +204,8 @@ class RetirePut(Message):
     """Keep this retirement of a node, and spread it; Ok comes once it is fsynced."""
 
     tag: ClassVar[int] = 27
-    ask: Ask
-    retirement: RetirementBytes
+    ask: f.Ask
+    retirement: f.RetirementBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +213,9 @@ class Buckets(Message):
     """Which buckets in [start, end) are here?"""
 
     tag: ClassVar[int] = 32
-    ask: Ask
-    start: U32
-    end: U32
+    ask: f.Ask
+    start: f.U32
+    end: f.U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +224,10 @@ class BucketsAre(Message):
 
     tag: ClassVar[int] = 33
     size_max: ClassVar[int] = limits.LIST_FRAME_MAX
-    ask: Ask
+    ask: f.Ask
     buckets: Annotated[
         tuple[tuple[int, int, int, int, bool], ...],
-        Many(Group(_u32, _u64, _u64, _u64, Flag()), limits.ENTRIES_MAX),
+        Many(Group(f.u32, f.u64, f.u64, f.u64, Flag()), limits.ENTRIES_MAX),
     ]
 
 
@@ -278,10 +236,10 @@ class List(Message):
     """Which packets of a bucket are here; where host or path are not empty: with a stream of theirs."""
 
     tag: ClassVar[int] = 34
-    ask: Ask
-    bucket: U32
-    host: Host = b""
-    path: Path = b""
+    ask: f.Ask
+    bucket: f.U32
+    host: f.Host = b""
+    path: f.Path = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +248,11 @@ class Listing(Message):
 
     tag: ClassVar[int] = 35
     size_max: ClassVar[int] = limits.LIST_FRAME_MAX
-    ask: Ask
-    bucket: U32
-    entries: Held
-    unsure: Yes
-    conflicts: Annotated[tuple[Key, ...], Many(Group(_node, _u64, _u64, make=Key), limits.ENTRIES_MAX)]
+    ask: f.Ask
+    bucket: f.U32
+    entries: f.Held
+    unsure: f.Yes
+    conflicts: Annotated[tuple[Key, ...], Many(Group(f.node, f.u64, f.u64, make=Key), limits.ENTRIES_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +261,9 @@ class Get(Message):
 
     tag: ClassVar[int] = 36
     size_max: ClassVar[int] = limits.LIST_FRAME_MAX
-    ask: Ask
-    bucket: U32
-    keys: Held
+    ask: f.Ask
+    bucket: f.U32
+    keys: f.Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +272,8 @@ class PacketIs(Message):
 
     tag: ClassVar[int] = 37
     size_max: ClassVar[int] = limits.PACKET_SIZE_MAX + 64
-    ask: Ask
-    packet: PacketBytes
+    ask: f.Ask
+    packet: f.PacketBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,9 +281,9 @@ class Seals(Message):
     """The seals of one tailer (of all, if empty) whose number in the chain is at least `since`."""
 
     tag: ClassVar[int] = 38
-    ask: Ask
-    tailer: NodeOrAll
-    since: U64
+    ask: f.Ask
+    tailer: f.NodeOrAll
+    since: f.U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +292,7 @@ class SealsAre(Message):
 
     tag: ClassVar[int] = 39
     size_max: ClassVar[int] = 2 * limits.LIST_FRAME_MAX
-    ask: Ask
+    ask: f.Ask
     seals: Annotated[tuple[bytes, ...], Many(Blob(1, limits.SEAL_SIZE_MAX), limits.ENTRIES_MAX)]
 
 
@@ -343,8 +301,8 @@ class Streams(Message):
     """Which streams have events in this bucket?"""
 
     tag: ClassVar[int] = 40
-    ask: Ask
-    bucket: U32
+    ask: f.Ask
+    bucket: f.U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +311,10 @@ class StreamsAre(Message):
 
     tag: ClassVar[int] = 41
     size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
-    ask: Ask
+    ask: f.Ask
     streams: Annotated[
         tuple[tuple[bytes, bytes, bytes, bytes, Ranges], ...],
-        Many(Group(_host, _path, _stream, _node, Set()), limits.ENTRIES_MAX),
+        Many(Group(f.host, f.path, f.stream, f.node, Set()), limits.ENTRIES_MAX),
     ]
 
 
@@ -365,8 +323,8 @@ class Roster(Message):
     """Which nodes are retired, and, if `expected`, which tailers did anybody ever meet?"""
 
     tag: ClassVar[int] = 42
-    ask: Ask
-    expected: Yes
+    ask: f.Ask
+    expected: f.Yes
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,14 +333,35 @@ class RosterIs(Message):
 
     tag: ClassVar[int] = 43
     size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
-    ask: Ask
-    expected: Annotated[tuple[Expected, ...], Many(Group(_node, _host, _u32, make=Expected), limits.ROSTER_MAX)]
+    ask: f.Ask
+    expected: Annotated[tuple[Expected, ...], Many(Group(f.node, f.host, f.u32, make=Expected), limits.ROSTER_MAX)]
     retired: Annotated[tuple[bytes, ...], Many(Blob(1, limits.RETIREMENT_SIZE_MAX), limits.RETIRED_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull(Message):
+    """Fetch these packets of one bucket from that buck, and keep them. Done, once they are fsynced, says which not."""
+
+    tag: ClassVar[int] = 51
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    ask: f.Ask
+    bucket: f.U32
+    source: f.Node
+    keys: f.Held
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Message):
+    """What is stated of this bucket was compared with what all bucks hold: vouch for it again."""
+
+    tag: ClassVar[int] = 53
+    ask: f.Ask
+    bucket: f.U32
 
 
 Question: TypeAlias = (
     Put | SealPut | Have | Covered | Peers | Gossip | Clock | RetirePut | Buckets | List | Get | Seals | Streams
-    | Roster
+    | Roster | Pull | Settle
 )  # fmt: skip
 Answer: TypeAlias = (
     Ok | No | Done | Receipt | Intervals | View | ClockIs | BucketsAre | Listing | PacketIs | SealsAre | StreamsAre
@@ -394,7 +373,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     for kind in (
         Hello, No, Ok, Done, Put, SealPut, Have, Receipt, Covered, Intervals, Peers, View, Gossip, Clock, ClockIs,
         RetirePut, Buckets, BucketsAre, List, Listing, Get, PacketIs, Seals, SealsAre, Streams, StreamsAre,
-        Roster, RosterIs,
+        Roster, RosterIs, Pull, Settle,
     )
 }  # fmt: skip
-RESERVED: Final = {48: "live", 49: "event rows", 50: "archived", 51: "pull", 52: "handshake"}
+RESERVED: Final = {48: "live", 49: "event rows", 50: "archived", 52: "handshake"}

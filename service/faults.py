@@ -29,6 +29,7 @@ NAMES: frozenset[str] = frozenset(
         "buck.bucket.before_rename",
         "buck.durable.after_fsync",
         "buck.durable.before_fsync",
+        "buck.pulling.stored",
         "buck.seals.after_fsync",
         "buck.seals.before_append",
         "buck.seals.before_fsync",

@@ -91,6 +91,9 @@ class Machine(Protocol):
     def address_of(self, listener: Listener) -> tuple[str, int]:
         """Where a listener of ours listens."""
 
+    def near(self, stream: trio.abc.Stream) -> str:
+        """The address of this host that a connection made by `connect` uses; "" where that can't be told."""
+
     async def slow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a call that may block, beside the loop. A cancel is heeded after it ended."""
 
@@ -140,6 +143,12 @@ class RealMachine:
         assert isinstance(listener, trio.SocketListener)
         host, port = listener.socket.getsockname()[:2]
         return str(host), int(port)
+
+    def near(self, stream: trio.abc.Stream) -> str:
+        try:
+            return str(stream.socket.getsockname()[0]) if isinstance(stream, trio.SocketStream) else ""
+        except OSError:
+            return ""  # the connection broke meanwhile
 
     async def slow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         return await trio.to_thread.run_sync(function, *args, limiter=self._slow)

@@ -21,6 +21,7 @@ CONNECTIONS_MAX = 64
 # A request, or its answer, that takes longer is cut; so is a kept connection that stays idle.
 TURN_S = 20.0
 READ_SIZE = 16 << 10
+BODY_MAX = 16 << 20  # of a page that is fetched
 
 log = get_log("service.web")
 
@@ -60,6 +61,27 @@ async def serve_web(
     async with trio.open_nursery() as nursery:
         await nursery.start(accept)
         task_status.started(machine.address_of(listeners[0]))
+
+
+async def fetch(machine: Machine, host: str, port: int, path: str) -> bytes:
+    """The body of a page of one of our own processes. OSError where nobody answers, or with anything but 200."""
+    http = h11.Connection(h11.CLIENT)
+    body = bytearray()
+    with trio.move_on_after(TURN_S):
+        async with await machine.connect(host, port) as stream:
+            head = http.send(h11.Request(method="GET", target=path, headers=[("Host", host), ("Connection", "close")]))
+            await stream.send_all((head or b"") + (http.send(h11.EndOfMessage()) or b""))
+            while len(body) <= BODY_MAX:
+                event = http.next_event()
+                if event is h11.NEED_DATA:
+                    http.receive_data(bytes(await stream.receive_some(READ_SIZE)))
+                elif isinstance(event, h11.Response) and event.status_code != 200:
+                    raise OSError(f"{host}:{port}{path} answers {event.status_code}")
+                elif isinstance(event, h11.Data):
+                    body += event.data
+                elif isinstance(event, h11.EndOfMessage):
+                    return bytes(body)
+    raise OSError(f"{host}:{port}{path} gives no answer")
 
 
 class _Pages:

@@ -60,6 +60,7 @@ class Buck:
     host: bytes = b""
     zone: str = ""
     draining: bool = False
+    heartbeat: int = 0  # of the newest word about it: bucks tell what they last heard of each other
     asker: Asker | None = None
     avoid_until: float = 0.0  # it refused, or kept silent
     offset_ns: int | None = None  # its wall clock against ours
@@ -282,7 +283,9 @@ class Members:
 
     def _learn_peer(self, peer: Peer) -> None:
         buck = self.bucks.setdefault(peer.node, Buck(peer.node, peer.address))
-        buck.zone, buck.draining = peer.zone, peer.draining
+        if peer.heartbeat < buck.heartbeat:
+            return
+        buck.zone, buck.draining, buck.heartbeat = peer.zone, peer.draining, peer.heartbeat
         if buck.asker is None:
             buck.host, buck.address = peer.host, peer.address or buck.address
 

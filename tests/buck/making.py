@@ -10,6 +10,7 @@ from buck.store import Store
 from protocol import packet as packets
 from protocol.identity import NodeKey
 from protocol.limits import POINT_HZ
+from protocol.messages import Put
 from protocol.packet import Class, Header, Packet, Run, StreamRef
 from protocol.ranges import Ranges
 from protocol.seal import FIRST, Seal
@@ -103,3 +104,8 @@ def in_world(scenario: Callable[[World], Awaitable[None]]) -> Callable[[], None]
 
     test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
     return test
+
+
+def put_question(data: bytes) -> Put:
+    """As a tailer puts it."""
+    return Put(0, 0, False, data)

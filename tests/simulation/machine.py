@@ -78,6 +78,9 @@ class SimMachine:
         assert isinstance(listener, SimListener)
         return self.host, listener.port
 
+    def near(self, stream: trio.abc.Stream) -> str:
+        return self.host
+
     async def slow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
         return function(*args)
