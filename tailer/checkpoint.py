@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from protocol.errors import FormatError, VersionError
+from protocol.packet import Class
 from protocol.ranges import Ranges
 
 CHECKPOINT_VERSION = 1
@@ -97,7 +98,8 @@ class State:
     ends: dict[int, int] = field(default_factory=dict)  # epoch -> the number after its last, for epochs before this one
     lost: dict[int, int] = field(default_factory=dict)  # epoch -> its last known number, of epochs that a crash ended
     coverage: dict[bytes, Ranges] = field(default_factory=dict)  # stream -> offsets that packets hold
-    unread: int = 0  # bytes of files that went before they were read, in no seal yet
+    unread: dict[Class, int] = field(default_factory=dict)  # bytes of files that went unread, in no seal yet
+    gone: bool = False  # `coverage` counts packets that were given up since: it claims too much
     missed: bool = False  # files of the lost epochs were not found again
 
     def plain(self) -> dict[str, object]:
@@ -123,7 +125,8 @@ class State:
             "ends": self.ends,
             "lost": self.lost,
             "coverage": {stream: ranges.flat() for stream, ranges in self.coverage.items()},
-            "unread": self.unread,
+            "unread": {kind.code(): size for kind, size in self.unread.items()},
+            "gone": self.gone,
             "missed": self.missed,
         }
 
@@ -157,7 +160,8 @@ class State:
             ends={int(epoch): int(end) for epoch, end in value["ends"].items()},
             lost={int(epoch): int(number) for epoch, number in value["lost"].items()},
             coverage={bytes(stream): Ranges.from_flat(flat) for stream, flat in value["coverage"].items()},
-            unread=int(value["unread"]),
+            unread={Class.from_code(code): int(size) for code, size in value["unread"].items()},
+            gone=bool(value["gone"]),
             missed=bool(value["missed"]),
         )
 

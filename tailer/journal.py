@@ -77,6 +77,7 @@ class Journal:
         self._next = FIRST_NUMBER
         self.coverage: dict[bytes, Ranges] = {}  # stream -> offsets that packets hold, here or on bucks
         self._ends: dict[int, int] = {}
+        self._gone = False  # a packet that `coverage` counts was given up
         self._syncing = trio.Lock()
         self._sync_soon = trio.Event()
         self._freed = trio.Event()
@@ -248,9 +249,10 @@ class Journal:
         self._write({"k": "seal", "seal": seal.data})
         self.chain.add(seal, self.ledger)
 
-    def give_up(self, epoch: int, numbers: Ranges) -> None:
-        """These packets can be had nowhere: the next seal says so."""
-        self.chain.give_up(epoch, numbers)
+    def give_up(self, epoch: int, numbers: Ranges, entry: Entry | None = None) -> None:
+        """These packets can be had nowhere: the next seal says so. What they held is read again by the next start."""
+        self.chain.give_up(epoch, numbers, entry)
+        self._gone = self._gone or entry is not None  # what a recovery gives up was never in its coverage
         self.ledger.note_gone(epoch, numbers)
 
     def set_width(self, width: int) -> None:
@@ -274,32 +276,24 @@ class Journal:
         if self.state is not None:
             wanted = {stream.id for stream in agent.streams}
             self.coverage = {stream: ranges for stream, ranges in self.coverage.items() if stream in wanted}
-        live = self.ledger.epochs() | {*self.chain.lost, *self.chain.given_up, *self.recovered.holes, self.epoch}
+        live = self.ledger.epochs() | {
+            *self.chain.lost,
+            *(place.epoch for place in self.chain.given_up),
+            *self.recovered.holes,
+            self.epoch,
+        }
         for epoch in {*self._ends, *self.ledger.done, *self.ledger.sealed} - live:
             self._ends.pop(epoch, None)
             self.ledger.forget_epoch(epoch)
         return State(
-            segment=index,
-            env=self.env,
-            tailer=self.node,
-            epoch=self.epoch,
-            next=self._next,
-            width=self.width,
-            crashes=self.crashes,
-            settled=self.settled,
-            clean=clean,
-            agent=agent,
-            members=self.members,
-            seals=tuple(self.chain.seals.values()),
-            undelivered=tuple(self.chain.undelivered),
+            index, self.env, self.node, self.epoch, self._next, self.width, self.crashes, self.settled, clean, agent,
+            self.members,
+            seals=tuple(self.chain.seals.values()), undelivered=tuple(self.chain.undelivered),
             segments=tuple(index for index in self._segments.all if self.ledger.live[index]),
-            epochs=self.ledger.snapshot(),
-            ends=self._ends,
-            lost=self.chain.lost,
-            coverage=self.coverage,
-            unread=self.chain.unread,
+            epochs=self.ledger.snapshot(), ends=self._ends, lost=self.chain.lost, coverage=self.coverage,
+            unread=dict(self.chain.unread), gone=self._gone,
             missed=bool(self.chain.lost) and (self.chain.missed or agent.missed),
-        )
+        )  # fmt: skip
 
     # --- making durable ---------------------------------------------------------------------------------------------
 
@@ -390,7 +384,7 @@ class Journal:
             log.error("a packet can't be read back", epoch=entry.epoch, number=entry.number, why=str(error))
         self.counters["unreadable"] += 1
         if not entry.stored:
-            self.give_up(entry.epoch, Ranges([(entry.number, entry.number + 1)]))
+            self.give_up(entry.epoch, Ranges([(entry.number, entry.number + 1)]), entry)
         return None
 
     def check(self) -> None:

@@ -122,6 +122,11 @@ class Ledger:
         entry.stored = tuple(other for other in entry.stored if other != node)
         entry.synced = tuple(other for other in entry.synced if other != node)
 
+    def forget_node(self, node: bytes) -> None:
+        """A buck is gone for good: what it holds, it holds for nobody."""
+        for entry in self.entries.values():
+            self.note_lost(entry, node)
+
     def place(self, entry: Entry) -> None:
         """It is on enough bucks; whoever sends first copies may forget it."""
         self.unplaced.pop(entry.slot, None)

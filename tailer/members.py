@@ -5,9 +5,9 @@ and then, which also tells whether the link lives. One task an address dials, sh
 after a pause that doubles, with jitter, so that a fleet doesn't come back in one second. A buck is known by its key,
 not by its address: two addresses of one buck are one link.
 
-A *member* is a buck ever seen that does not drain; a dead one stays a member. *Live* ones are linked, and not avoided
-because they just refused or kept silent. Up to 16 members are all linked; above, 8 are chosen by a hash of both keys,
-dealt over the zones, so each tailer has its own eight and keeps them.
+A *member* is a buck ever seen that neither drains nor was retired by an admin; a dead one stays a member. *Live* ones
+are linked, and not avoided because they just refused or kept silent. Up to 16 members are all linked; above, 8 are
+chosen by a hash of both keys, dealt over the zones, so each tailer has its own eight and keeps them.
 
 Bucks of another env or width are never used; at the start, before any good one was met, they end it (ConfigError).
 """
@@ -24,10 +24,11 @@ from typing import NoReturn
 import trio
 
 from protocol import limits
-from protocol.errors import LinkLost, ProtocolError, Refused
+from protocol.errors import FormatError, LinkLost, ProtocolError, Refused
 from protocol.identity import NodeKey
 from protocol.link import Asker, open_asker
-from protocol.messages import Clock, ClockIs, Hello, Peer, Peers, View
+from protocol.messages import Clock, ClockIs, Hello, Peer, Peers, Roster, RosterIs, View
+from protocol.roster import Retirement
 from service.config import ConfigError
 from service.log import get_log
 from service.machine import Machine
@@ -42,6 +43,7 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 30.0
 # A buck is asked for its peers so often; where there are more than two, less often, since all say the same.
 LEARN_EVERY_S = 5.0
 CLOCK_EVERY_S = 30.0
+ROSTER_EVERY_S = 60.0  # some buck is asked so often who is retired
 LEARN_TIMEOUT_S = 10.0
 CLOCKS_AGREE_NS = 1_000_000_000
 WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
@@ -61,9 +63,15 @@ class Buck:
     zone: str = ""
     draining: bool = False
     heartbeat: int = 0  # of the newest word about it: bucks tell what they last heard of each other
+    retired: bool = False  # gone for good: its copies don't count
     asker: Asker | None = None
     avoid_until: float = 0.0  # it refused, or kept silent
     offset_ns: int | None = None  # its wall clock against ours
+
+    @property
+    def is_member(self) -> bool:
+        """Is it waited for, dead or alive?"""
+        return not (self.draining or self.retired)
 
     def state(self) -> MemberState:
         return MemberState(self.node, self.address, self.host, self.zone)
@@ -88,6 +96,8 @@ class Members:
         self._given = {str(read_address(address)) for address in addresses}
         self._kept: set[str] = set()  # addresses that have a task
         self._refusal: Refused | None = None
+        self._roster_at = float("-inf")
+        self._words: set[bytes] = set()  # retirements that were looked at
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -111,7 +121,7 @@ class Members:
     @property
     def nodes(self) -> frozenset[bytes]:
         """All members, dead or alive."""
-        return frozenset(buck.node for buck in self.bucks.values() if not buck.draining)
+        return frozenset(buck.node for buck in self.bucks.values() if buck.is_member)
 
     @property
     def count(self) -> int:
@@ -125,7 +135,7 @@ class Members:
     def live(self) -> list[Buck]:
         """Those that may be given packets now."""
         now = self.machine.now()
-        return [buck for buck in self.linked() if not buck.draining and buck.avoid_until <= now]
+        return [buck for buck in self.linked() if buck.is_member and buck.avoid_until <= now]
 
     def avoid(self, buck: Buck, seconds: float) -> None:
         """Give it nothing for a while."""
@@ -160,7 +170,7 @@ class Members:
 
     def _chosen(self) -> set[str]:
         """The addresses of the members to be linked."""
-        bucks = [buck for buck in self.bucks.values() if buck.address]
+        bucks = [buck for buck in self.bucks.values() if buck.address and not buck.retired]
         if len(bucks) > LINKS_ALL_MAX:
             bucks = self._dealt(bucks)[:LINKS_CHOSEN]
         return {buck.address for buck in bucks}
@@ -257,6 +267,9 @@ class Members:
             if self.machine.now() >= clock_at:
                 clock_at = self.machine.now() + CLOCK_EVERY_S
                 await self._compare_clocks(buck, asker)
+            if self.machine.now() >= self._roster_at:
+                self._roster_at = self.machine.now() + ROSTER_EVERY_S
+                await self._learn_who_is_gone(asker)
             linked = sum(one.asker is not None for one in self.bucks.values())
             pause = LEARN_EVERY_S * max(1.0, linked / 2) * self.machine.random.uniform(0.8, 1.2)
             with trio.move_on_after(pause) as scope:
@@ -270,6 +283,25 @@ class Members:
         if isinstance(clock, ClockIs):
             buck.offset_ns = clock.time_ns - (before + self.machine.time_ns()) // 2
 
+    async def _learn_who_is_gone(self, asker: Asker) -> None:
+        """Bucks that an admin retired: whoever is waited for, it isn't them, and what they held counts no more."""
+        answer = await asker.ask(Roster(0, False))
+        for data in answer.retired if isinstance(answer, RosterIs) else ():
+            if data not in self._words:
+                self._words.add(data)
+                try:
+                    self._retire(Retirement.read(data))
+                except FormatError as error:
+                    log.warning("a retirement that doesn't hold is left", why=str(error))
+
+    def _retire(self, word: Retirement) -> None:
+        buck = self.bucks.setdefault(word.node, Buck(word.node, "")) if word.role == "buck" else None
+        if buck is not None and word.env == self.env and not buck.retired:
+            buck.retired = True
+            self.journal.ledger.forget_node(buck.node)
+            log.warning("a buck is retired", node=buck.node.hex(), by=word.public.hex())
+            self._tell()
+
     def _learn(self, view: View) -> None:
         self.heard = True
         if self.journal.width not in (0, view.width):
@@ -277,7 +309,7 @@ class Members:
         self.journal.set_width(view.width)
         for peer in view.peers[: limits.PEERS_MAX]:
             self._learn_peer(peer)
-        self.journal.members = tuple(buck.state() for buck in self.bucks.values() if not buck.draining)
+        self.journal.members = tuple(buck.state() for buck in self.bucks.values() if buck.is_member)
         self._tell()
         self._keep_all()
 

@@ -4,7 +4,8 @@ Each segment opens with a checkpoint; the newest valid one is the base. Packets 
 else is damaged: a packet proves itself. Notes only ever grow (done, sealed), so all that can be read are united. Then:
 
 * coverage, what of each stream is in packets: the base's word, and the runs of all packets found. If numbers are
-  missing that should be here, the base's word isn't taken (it counts what is now lost): only what was found counts.
+  missing that should be here, or were given up, the base's word isn't taken (it counts what is now lost): only what
+  was found counts.
 * a segment older than the base, which the base doesn't list, was dropped before and came back (a restored backup):
   stale, not read.
 * clean: the last thing in the last segment is a checkpoint that says so, and nothing was damaged.
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from protocol.errors import FormatError, SealError, VersionError
-from protocol.packet import Header
+from protocol.packet import Class, Header
 from protocol.ranges import Ranges
 from protocol.seal import Seal
 from service.config import ConfigError
@@ -55,7 +56,7 @@ class Replay:
         self.base: State | None = None  # the newest checkpoint that can be read
         self.segments: dict[int, Segment] = {}
         self.lost: dict[int, int] = {}
-        self.unread = 0
+        self.unread: Counter[Class] = Counter()
         self.notes: dict[int, EpochNotes] = {}
         self.seals: dict[int, bytes] = {}
         self.undelivered: set[int] = set()  # numbers of seals that too few bucks have
@@ -131,7 +132,7 @@ class Replay:
         if kind == "checkpoint":
             state = State.from_plain(value)
             self.owners[state.env, state.tailer] += 1
-            self.base, self.lost, self.unread = state, dict(state.lost), state.unread
+            self.base, self.lost, self.unread = state, dict(state.lost), Counter(state.unread)
             self._last_is_clean = state.clean
             self.seals.update(_seals(state.seals))
             self.undelivered = set(state.undelivered)
@@ -151,7 +152,8 @@ class Replay:
             self.undelivered.add(number)
             for section in Seal.read(seal).sections:
                 self._merge({section.epoch: EpochNotes(sealed=section.numbers | section.given_up)})
-                self.unread = max(0, self.unread - section.unread)
+                self.unread[section.kind] -= section.unread
+                self.unread = +self.unread
                 if section.lost_after is not None:
                     self.lost.pop(section.epoch, None)
 
@@ -166,13 +168,14 @@ class Replay:
         recovery.ends = self._ends()
         recovery.holes = self._holes(recovery.ends)
         recovery.clean = self._last_is_clean and not (recovery.skipped or recovery.holes or recovery.foreign)
-        recovery.unsure = recovery.found and not recovery.clean
+        claims_too_much = base is not None and base.gone
+        recovery.unsure = recovery.found and (claims_too_much or not recovery.clean)
         if base is not None:
             recovery.checkpoint, recovery.epoch = base.agent, base.epoch
         elif self._entries:
             recovery.epoch = next(reversed(self._entries))[0]
         recovery.coverage = self._coverage
-        if base is not None and not recovery.holes:
+        if base is not None and not (recovery.holes or base.gone):
             for stream, ranges in base.coverage.items():
                 self._coverage[stream] = self._coverage.get(stream, Ranges()) | ranges
         for entry in sorted(self._entries.values(), key=lambda one: (one.segment, one.offset)):

@@ -2,13 +2,15 @@
 
 A seal adds each packet once, so stragglers need no revision of an older seal. It may also close an account:
 `lost_after` says up to where an epoch is known that a crash ended (and `read_again` that its files were all found
-again), `unread` what of files went before it was read, `given_up` which of its packets can be had nowhere
-any more. When there is more to say than a seal may hold, the rest is for the next one at once.
+again), `unread` what of files went before it was read, `given_up` which of its packets can be had nowhere any more;
+each by class, and with the first bucket that it may be of. When there is more to say than a seal may hold, the rest is
+for the next one at once.
 
 It is journaled and synced before anybody sees it, for a seal that a crash makes us forget would fork the chain. Then
 it goes to every linked buck, and is kept until three of them (or all members) have it on their devices.
 """
 
+from dataclasses import replace
 from itertools import islice
 
 import trio
@@ -22,7 +24,7 @@ from protocol.seal import Seal, Section
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
-from tailer.chain import Chain
+from tailer.chain import Chain, Place
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry, Ledger
 from tailer.members import Buck, Members
@@ -154,14 +156,14 @@ class Sealer:
 
 
 def sections(ledger: Ledger, chain: Chain, bucket: int, epoch: int) -> tuple[Section, ...]:
-    """The sections of the next seal. What belongs to no bucket (lost, given up, unread) is filed under `bucket`."""
+    """The sections of the next seal. What belongs to no known bucket (lost, unread) is filed under `bucket`."""
     accounts: dict[Account, list[Entry]] = {}
     for entry in islice(ledger.unsealed.values(), SEAL_PACKETS):
         accounts.setdefault((entry.epoch, entry.bucket, entry.kind, entry.late), []).append(entry)
-    found = [_section(account, entries) for account, entries in sorted(accounts.items())]
-    for one in sorted({*chain.lost, *chain.given_up, *([epoch] if chain.unread else [])}):
-        found.append(_closing(one, bucket, chain, chain.unread if one == epoch else 0))
-    return tuple(found)
+    return (
+        *[_section(account, entries) for account, entries in sorted(accounts.items())],
+        *_missing(chain, bucket, epoch),
+    )
 
 
 def _section(account: Account, entries: list[Entry]) -> Section:
@@ -176,26 +178,27 @@ def _section(account: Account, entries: list[Entry]) -> Section:
         events=sum(entry.count for entry in entries),
         raw=sum(entry.raw for entry in entries),
         contents=b"".join(entry.content for entry in entries),
-        given_up=Ranges(),
-        dropped=0,
-        lost_after=None,
     )
 
 
-def _closing(epoch: int, bucket: int, chain: Chain, unread: int) -> Section:
-    """A section of its own for what is missing of an epoch."""
-    return Section(
-        epoch=epoch,
-        bucket=bucket,
-        kind=Class(),
-        late=False,
-        numbers=Ranges(),
-        events=0,
-        raw=0,
-        contents=b"",
-        given_up=chain.given_up.get(epoch, Ranges()),
-        dropped=0,
-        lost_after=chain.lost.get(epoch),
-        read_again=epoch in chain.lost and chain.is_read_again(epoch),
-        unread=unread,
-    )
+def _missing(chain: Chain, bucket: int, epoch: int) -> list[Section]:
+    """Sections of their own for what is not there. Unread bytes are those of this epoch."""
+    reach = chain.reach
+    given_up = dict(chain.given_up)
+    found = []
+    for one, last in sorted(chain.lost.items()):
+        numbers = given_up.pop(Place(one), Ranges())
+        again = chain.is_read_again(one)
+        empty = _empty(Place(one, bucket))
+        found.append(replace(empty, given_up=numbers, lost_after=last, read_again=again, since=reach))
+    for place, numbers in sorted(given_up.items(), key=lambda item: (item[0].epoch, item[0].bucket or 0, item[0].kind)):
+        filed = place if place.bucket is not None else place._replace(bucket=bucket)
+        since = reach if place.bucket is None else place.bucket
+        found.append(replace(_empty(filed), given_up=numbers, since=since))
+    for kind, size in sorted(chain.unread.items()):
+        found.append(replace(_empty(Place(epoch, bucket, kind)), unread=size, since=reach))
+    return found
+
+
+def _empty(place: Place) -> Section:
+    return Section(place.epoch, place.bucket or 0, place.kind, place.late, Ranges(), events=0, raw=0, contents=b"")

@@ -13,6 +13,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from protocol.packet import Class
 from service.log import get_log
 from service.machine import Disk
 from tailer.checkpoint import StreamState
@@ -32,7 +33,7 @@ class Known:
         self.follows: dict[Key, Follow] = {}
         self.by_name: dict[bytes, Follow] = {}
         self.counts: Counter[str] = naming.counts
-        self.note_unread: Callable[[int], None] = lambda size: None  # of a file that went before it was read
+        self.note_unread: Callable[[int, Class], None] = lambda size, kind: None  # of a file that went unread
         self._rotate_wait_s = rotate_wait_s
         self._swept = False
 
@@ -162,7 +163,7 @@ class Known:
         self.counts["gone"] += 1
         if unread and not follow.ignored:
             self.counts["lost_bytes"] += unread
-            self.note_unread(unread)
+            self.note_unread(unread, self.naming.kind_of(follow.path))
             log.warning("a file went before it was read", path=follow.path, unread=unread)
         follow.park()
         self.naming.leave(follow)

@@ -90,7 +90,7 @@ class Naming:
         self.changes = 0  # grows with each stream that begins, ends, or goes on in another file
         self.awaited: dict[Key, StreamState] = {}  # known before the restart, not met yet
         self.missed: set[bytes] = set()  # known before the restart, and their files are gone or were written anew
-        self._kind_of = kind_of
+        self.kind_of = kind_of
         self._begin = begin  # head | end | recent: for files that are there at the first sweep
         self._day = Day(now_ns) if begin == "recent" else None
         self._same_boot = same_boot  # otherwise a power cut may have taken a log's own last lines
@@ -157,7 +157,7 @@ class Naming:
     def _source(self, stream: bytes, path: bytes, head: bytes, mtime_ns: int, state: bytes = b"") -> Source:
         kernel = kernel_stream(mtime_ns, state)
         handle = self._handle_of.pop(stream, None) or next(self._handles)
-        return Source(handle, stream, path, head_hash(head), self._kind_of(path), kernel)
+        return Source(handle, stream, path, head_hash(head), self.kind_of(path), kernel)
 
     def _go_on(self, follow: Follow, state: StreamState) -> bool:
         """Go on with a stream in this file; False (and the stream is lost) if the file no longer has what was read."""

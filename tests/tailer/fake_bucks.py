@@ -33,6 +33,8 @@ from protocol.messages import (
     Peers,
     Put,
     Receipt,
+    Roster,
+    RosterIs,
     SealPut,
     Seals,
     SealsAre,
@@ -72,6 +74,7 @@ class FakeBuck:
         self.slow_s = 0.0
         self.unsure = False
         self.draining = False
+        self.retired: tuple[bytes, ...] = ()
         self.machine: SimMachine | None = None
 
     @property
@@ -142,6 +145,8 @@ class FakeBuck:
                 return [View(ask, self.width, tuple(buck._peer() for buck in self.peers))]
             case Clock(ask):
                 return [ClockIs(ask, self.world.host(self.name).time_ns())]
+            case Roster(ask, _):
+                return [RosterIs(ask, (), self.retired)]
             case Seals(ask, _, since):
                 found = tuple(seal for number, seal in sorted(self.seals.items()) if number >= since)
                 return [SealsAre(ask, found), Done(ask, ())]

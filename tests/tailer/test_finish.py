@@ -8,12 +8,14 @@ import trio
 
 from protocol.messages import Have
 from protocol.ranges import Ranges
+from protocol.roster import Retirement
 from protocol.seal import Seal, chain
 from service.faults import armed
+from tailer.members import ROSTER_EVERY_S
 from tests.simulation.disk import Killed
 from tests.simulation.machine import World, simulate
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
-from tests.tailer.journals import EPOCH
+from tests.tailer.journals import EPOCH, OTHER_KEY
 
 Scenario = Callable[[World, trio.Nursery], Awaitable[None]]
 
@@ -93,6 +95,31 @@ def test_level_A1_does_not_wait_for_a_buck_without_room() -> None:
         assert (outcome.code, outcome.text) == (0, "everything is A1")
         assert tailer.machine.now() < 10
         assert [seal.closing for seal in seals_of(*bucks[:2])] == [True]
+
+    run(scenario)
+
+
+def test_a_dead_member_is_waited_for_until_an_admin_retires_it() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        await tailer.send(20)
+        await tailer.until_placed()
+        bucks[2].kill()
+        await until(lambda: len(tailer.members.linked()) == 2)
+        assert (await tailer.mender.finish(patience_s=10)).code == 3
+        facts = ("test", bucks[2].node, "buck", b"c", OTHER_KEY.public, 1, 0, 0)
+        elsewhere = Retirement("staging", *facts[1:]).signed(OTHER_KEY)
+        for word in (elsewhere, Retirement(*facts).signed(OTHER_KEY)):
+            assert tailer.members.count == 3
+            for buck in bucks:
+                buck.retired = (*buck.retired, b"nonsense", word.data)
+            await trio.sleep(ROSTER_EVERY_S + 30)
+        assert tailer.members.count == 2
+        assert not any(bucks[2].node in entry.stored for entry in tailer.journal.ledger.entries.values())
+        outcome = await tailer.mender.finish(patience_s=10)
+        assert (outcome.code, outcome.text) == (0, "everything is A2")
+        assert set(holders(bucks[:2]).values()) == {2}
+        assert {state.node for state in tailer.journal.members} == {buck.node for buck in bucks[:2]}
 
     run(scenario)
 

@@ -5,10 +5,13 @@ import errno
 import pytest
 import trio
 
+from protocol.packet import Class
 from protocol.ranges import Ranges
+from tailer.chain import Place
 from tailer.journal import Journal, JournalError, JournalFull
 from tests.simulation.machine import Host, World
 from tests.tailer.journals import (
+    BUCKET,
     EPOCH,
     FOLDER,
     STREAM,
@@ -211,9 +214,29 @@ def test_a_packet_that_can_not_be_read_back_is_given_up_only_if_no_buck_has_it()
             last_segment(host).data[entry.offset + 60] ^= 1
             assert journal.load(entry) is None
         assert journal.counters["unreadable"] == 2
-        assert journal.chain.given_up == {EPOCH: Ranges([(0, 1)])}
+        assert journal.chain.given_up == {Place(EPOCH, BUCKET, Class()): Ranges([(0, 1)])}
         assert numbers(journal) == [1]
-        assert seal_all(journal).sections[-1].given_up == Ranges([(0, 1)])
+        section = seal_all(journal).sections[-1]
+        assert (section.given_up, section.since, section.bucket) == (Ranges([(0, 1)]), BUCKET, BUCKET)
+
+    run(scenario)
+
+
+def test_what_was_given_up_and_stated_is_read_again_after_a_clean_stop() -> None:
+    """The file may still be there: what the journal claims to have covered is not true any more."""
+
+    async def scenario(world: World) -> None:
+        host = world.host("a")
+        journal = await open_journal(host.process())
+        entry, other = fill(journal, 2)
+        journal.ledger.note_stored(other, b"n" * 16)
+        last_segment(host).data[entry.offset + 60] ^= 1
+        assert journal.load(entry) is None
+        seal_all(journal)
+        await journal.close()
+        journal = await open_journal(host.process(), 2 << 32)
+        assert journal.recovered.unsure, "so the bucks are asked what they have"
+        assert journal.coverage == {STREAM: Ranges([(10, 20)])}
 
     run(scenario)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from protocol.packet import Class
 from protocol.seal import Seal, Section
 from tests.simulation.machine import World, simulate
 from tests.tailer.conftest import Host
 from tests.tailer.fake_bucks import FakeBuck, cluster
-from tests.tailer.journals import open_journal, seal_all
+from tests.tailer.journals import BUCKET, open_journal, seal_all
 from tests.tailer.test_agent import Tailer, Writer, run
 
 
@@ -95,7 +96,7 @@ async def test_a_file_that_went_before_it_was_read_is_told(host: Callable[..., H
     (tmp_path / "a").write_bytes(b"one\n")
     h = host("*", open_files=1)
     lost: list[int] = []
-    h.known.note_unread = lost.append
+    h.known.note_unread = lambda size, kind: lost.append(size)
     await h.look()
     (tmp_path / "b").write_bytes(b"two\n")
     await h.look(1)
@@ -112,17 +113,22 @@ def test_unread_bytes_are_stated_once_over_a_restart_too() -> None:
     async def scenario(world: World) -> None:
         journal = await open_journal(world.machine("tailer"), 1 << 32)
         journal.set_width(300)
-        journal.chain.note_unread(6)
+        journal.chain.note_unread(6, Class())
+        journal.chain.note_unread(7, Class(1, False, False))
         journal.save()
         await journal.sync()
         journal.release()
         journal = await open_journal(world.machine("tailer"), 2 << 32)
-        assert journal.chain.unread == 6
-        assert sum(section.unread for section in seal_all(journal).sections) == 6
+        assert journal.chain.unread == {Class(): 6, Class(1, False, False): 7}
+        stated = {section.kind: (section.unread, section.since) for section in seal_all(journal).sections}
+        assert stated == {Class(): (6, 0), Class(1, False, False): (7, 0)}
         await journal.sync()
         journal.release()
         journal = await open_journal(world.machine("tailer"), 3 << 32)
-        assert journal.chain.unread == 0
+        assert not journal.chain.unread
         assert not any(section.unread for section in seal_all(journal).sections)
+        journal.chain.note_unread(6, Class())
+        (section,) = [section for section in seal_all(journal).sections if section.unread]
+        assert section.since == BUCKET - 86_400  # a day before the end of the last seal: so old a line is timely
 
     simulate(1, scenario)
