@@ -39,8 +39,9 @@ test: setup ## the whole suite; T='words' picks tests by name
 fuzz: setup ## the same properties with many more examples
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m "not slow" $(if $(T),-k "$(T)")
 
-simulate: setup ## whole clusters in virtual time, with failing disks and networks
-	$(BIN)/python -m pytest tests/simulation tests/scenarios $(if $(T),-k "$(T)")
+# SEED=7 runs that one and shows what its processes log; COVERAGE=1 says which lines of recovery were run.
+simulate: setup ## whole clusters in virtual time, everything failing; SEEDS=10000, or SEED=7 to see one again
+	$(BIN)/python -m tests.simulation --seeds $(if $(SEED),$(SEED) --verbose,0:$(or $(SEEDS),150)) $(if $(COVERAGE),--coverage)
 
 bench: setup ## measure everything, beside what others take for the same
 	$(BIN)/python -m bench

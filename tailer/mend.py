@@ -193,7 +193,7 @@ class Mender:
         for entry in entries:
             if entry.number in receipt.held:
                 self.journal.ledger.note_stored(entry, buck.node, entry.number in receipt.synced)
-            elif not receipt.unsure:
+            else:  # an unsure buck may find it again; until then it counts for nothing, and a repeat costs it little
                 self.sender.counters["copies_lost"] += 1
                 self.journal.ledger.note_lost(entry, buck.node)
 

@@ -1,6 +1,7 @@
 """A file system in memory, as one simulated process sees it: what `service.disk` promises, over a `Platter`.
 
-A killed process can't touch anything any more (`Killed`), and loses its locks.
+A killed process can't touch anything any more (`Killed`), and loses its locks. A stopped one (SIGSTOP) waits where it
+would wait for a device or the network: what its timers do between those goes on, which a real one's would do later.
 """
 
 import errno
@@ -13,8 +14,6 @@ from service.disk import FILE_MODE, FOLDER_MODE, AnyPath, Buffer, BusyError, Fil
 from service.statx import Stat
 from service.watch import CREATE, DELETE, ISDIR, MODIFY, MOVED_FROM, MOVED_TO
 from tests.simulation.platter import Folder, Inode, Platter, parts
-
-FSYNC_S = (0.000_5, 0.01)
 
 
 class Killed(BaseException):
@@ -96,6 +95,12 @@ class SimDisk:
     def __init__(self, platter: Platter) -> None:
         self.platter = platter
         self.alive = True
+        self.thaw: trio.Event | None = None  # set when a stopped process goes on
+
+    async def thawed(self) -> None:
+        """Wait while this process is stopped."""
+        while self.thaw is not None:
+            await self.thaw.wait()
 
     def kill(self) -> None:
         self.alive = False
@@ -106,7 +111,7 @@ class SimDisk:
         """Each operation begins here."""
         if not self.alive:
             raise Killed
-        self.platter.before(operation, os.fsencode(path))
+        self.platter.enter(operation, os.fsencode(path))
 
     def place(self, path: Path) -> tuple[Folder, bytes]:
         return self.platter.folder(folder_of(os.fsencode(path))), parts(path)[-1]
@@ -162,7 +167,8 @@ class SimDisk:
         folder.fsync()
 
     async def _wait(self) -> None:
-        await trio.sleep(self.platter.rng.uniform(*FSYNC_S))
+        await trio.sleep(self.platter.rng.uniform(*self.platter.fsync_s))
+        await self.thawed()
         if not self.alive:
             raise Killed
 

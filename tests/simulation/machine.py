@@ -17,6 +17,7 @@ tasks are cancelled, and whatever their `finally` still tries on its disk is `Ki
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
@@ -28,9 +29,10 @@ from service.run import leaves
 from tests.simulation.disk import Killed, SimDisk
 from tests.simulation.network import Network, SimListener
 from tests.simulation.platter import Platter
+from tests.simulation.trace import Trace
 from tests.simulation.watch import SimWatch
 
-__all__ = ["Host", "Killed", "SimMachine", "World", "simulate"]
+__all__ = ["Host", "Killed", "SimMachine", "World", "kill_who_runs", "simulate"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -39,6 +41,9 @@ NS = 1_000_000_000
 START_NS = 1_700_000_123 * NS
 # Virtual time after which a scenario hangs: when nobody waits for a time any more, the clock jumps here at once.
 PATIENCE_S = 365 * 86_400
+
+# Whose code runs now: each process's tasks inherit it.
+RUNNING: ContextVar["SimMachine"] = ContextVar("RUNNING")
 
 
 class SimMachine:
@@ -88,6 +93,17 @@ class SimMachine:
     def watch(self) -> Watch | None:
         return SimWatch(self.disk)
 
+    def freeze(self) -> None:
+        """SIGSTOP: it reads, sends and waits for nothing any more, and the kernel keeps its connections."""
+        if self.disk.thaw is None:
+            self.disk.thaw = trio.Event()
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        if self.disk.thaw is not None:
+            self.disk.thaw.set()
+            self.disk.thaw = None
+
     def kill(self) -> None:
         """SIGKILL, from outside."""
         self._die()
@@ -114,12 +130,12 @@ class Host:
         self.world, self.name = world, name
         self.rng = random.Random(world.rng.random())
         self.clock_offset_ns = 0
-        self.platter = Platter(self.rng, self.time_ns)
+        self.platter = Platter(self.rng, self.time_ns, world.trace)
         self.boot_id = self.rng.randbytes(16)
         self.processes: list[SimMachine] = []
 
     def time_ns(self) -> int:
-        return START_NS + round(trio.current_time() * NS) + self.clock_offset_ns
+        return self.world.start_ns + round(trio.current_time() * NS) + self.clock_offset_ns
 
     def process(self) -> SimMachine:
         """A process's machine, for a test that drives it by hand."""
@@ -160,8 +176,11 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        self.network = Network(random.Random(self.rng.random()))
+        self.trace = Trace()
+        self.start_ns = START_NS
+        self.network = Network(random.Random(self.rng.random()), self.trace)
         self.hosts: dict[str, Host] = {}
+        trio.lowlevel.spawn_system_task(self.network.run)
 
     def host(self, name: str) -> Host:
         if name not in self.hosts:
@@ -174,7 +193,17 @@ class World:
         return self.host(name).process()
 
 
-def simulate(seed: int, scenario: Callable[..., Awaitable[T]], *args: Any) -> T:
+def kill_who_runs() -> None:
+    """SIGKILL the process whose code this is, at this very line: what an armed fault point does in a simulation."""
+    RUNNING.get().kill_here()
+
+
+def simulate(
+    seed: int,
+    scenario: Callable[..., Awaitable[T]],
+    *args: Any,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> T:
     """Run `scenario(world, *args)` to its end in virtual time. A failure names its seed; a deadlock is a failure."""
 
     async def main() -> T:
@@ -185,7 +214,7 @@ def simulate(seed: int, scenario: Callable[..., Awaitable[T]], *args: Any) -> T:
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # Final there, but set by trio's own plug-in
     trio_run._r.seed(seed)
     try:
-        return trio.run(main, clock=MockClock(autojump_threshold=0))
+        return trio.run(main, clock=MockClock(autojump_threshold=0), instruments=instruments)
     except BaseException as error:
         error.add_note(f"simulated with seed {seed}")
         raise
@@ -194,6 +223,7 @@ def simulate(seed: int, scenario: Callable[..., Awaitable[T]], *args: Any) -> T:
 
 
 async def _run_process(machine: SimMachine, main: Callable[[SimMachine], Awaitable[object]]) -> None:
+    RUNNING.set(machine)
     try:
         with machine.scope:
             await main(machine)

@@ -3,7 +3,10 @@
 Bytes sent are queued with the time at which they arrive; the receiver takes them then, in pieces of random size.
 While the way from one host to another is cut (by a test, or because a host has no power) nothing arrives, and nobody
 is told: a sender notices after TCP_USER_TIMEOUT, one who only listens after the keepalive. A killed process's streams
-are reset. No task runs in here: time passes in who waits.
+are reset. One task, the network's own, wakes each pipe when something arrives in it.
+
+Ways can be made slow (`rates`, bytes a second) or long (`lags`, seconds more, drawn anew for each piece, so that pieces
+of different connections overtake each other), and connections between two hosts can be reset by something in between.
 """
 
 import errno
@@ -12,11 +15,14 @@ import random
 import socket
 from collections import deque
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import trio
 
 from service.machine import KEEPALIVE_EVERY_S, KEEPALIVE_IDLE_S, KEEPALIVE_PROBES, TCP_USER_TIMEOUT_MS, AddressError
+from tests.simulation.trace import Trace
 
 if TYPE_CHECKING:
     from tests.simulation.machine import SimMachine
@@ -50,16 +56,43 @@ class Pipe:
 class Network:
     """All hosts, who listens where, and what is cut."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, trace: Trace) -> None:
         self.rng = rng
+        self.trace = trace
         self.latency_s = (0.000_1, 0.002)
         self.hosts: set[str] = set()
         self.down: dict[str, float] = {}
         self.cuts: dict[tuple[str, str], float] = {}
+        self.rates: dict[tuple[str, str], float] = {}
+        self.lags: dict[tuple[str, str], tuple[float, float]] = {}
         self.listeners: dict[tuple[str, int], SimListener] = {}
         self.streams: list[SimStream] = []
         self.ports = 40_000
         self.changed = trio.Event()
+        self.due: list[tuple[float, int, Pipe]] = []  # a heap: when to wake which pipe
+        self.sooner = trio.Event()  # the first of these has changed
+        self.count = 0
+
+    async def run(self) -> None:
+        """Wake who waits, when it is time. For ever."""
+        while True:
+            while self.due and self.due[0][0] <= trio.current_time():
+                heappop(self.due)[2].touch()
+            self.sooner = trio.Event()
+            with trio.move_on_at(self.due[0][0] if self.due else float("inf")):
+                await self.sooner.wait()
+
+    def wake(self, at: float, pipe: Pipe) -> None:
+        """Something arrives in this pipe then."""
+        self.count += 1
+        heappush(self.due, (at, self.count, pipe))
+        if self.due[0][1] == self.count:
+            self.sooner.set()
+
+    @property
+    def is_whole(self) -> bool:
+        """Does everything get everywhere?"""
+        return not self.cuts and not self.down
 
     def cut(self, a: str, b: str, both: bool = True) -> None:
         """Nothing gets from a to b any more (nor back, if `both`)."""
@@ -74,16 +107,25 @@ class Network:
                 del self.cuts[way]
         self.touch()
 
+    def reset(self, a: str, b: str) -> None:
+        """Something between the two ends all their connections."""
+        for stream in self.streams:
+            if {stream.outgoing.source, stream.outgoing.target} == {a, b}:
+                stream.incoming.reset_at = trio.current_time()
+                stream.incoming.touch()
+                stream.outgoing.touch()
+
     def touch(self) -> None:
         """What is cut has changed: everybody looks again."""
         self.changed.set()
         self.changed = trio.Event()
         for stream in self.streams:
             stream.incoming.touch()
+            stream.outgoing.touch()
 
     def cut_since(self, source: str, target: str) -> float | None:
         """Since when nothing gets from one to the other; None if it does."""
-        if source == target:
+        if source == target or self.is_whole:
             return None
         times = [self.down.get(source), self.down.get(target), self.cuts.get((source, target))]
         return min((time for time in times if time is not None), default=None)
@@ -94,12 +136,16 @@ class Network:
         return trio.current_time() if cut is None else cut
 
     def delay(self, source: str, target: str) -> float:
-        return 0.000_05 if source == target else self.rng.uniform(*self.latency_s)
+        if source == target:
+            return 0.000_05
+        lag = self.lags.get((source, target))
+        return self.rng.uniform(*self.latency_s) + (self.rng.uniform(*lag) if lag else 0.0)
 
     def streams_of(self, process: "SimMachine") -> Iterator["SimStream"]:
         return (stream for stream in list(self.streams) if stream.process is process)
 
     async def connect(self, process: "SimMachine", host: str, port: int) -> "SimStream":
+        await process.disk.thawed()
         here, there = process.host, process.host if host in LOOPBACK else host
         if there not in self.hosts:
             await trio.sleep(self.delay(here, here))
@@ -147,6 +193,7 @@ class SimListener(trio.abc.Listener[trio.abc.Stream]):
                 raise trio.ClosedResourceError
             self.arrived = trio.Event()
             await self.arrived.wait()
+            await self.process.disk.thawed()
         return self.queue.popleft()
 
     async def aclose(self) -> None:
@@ -177,6 +224,7 @@ class SimStream(trio.abc.HalfCloseableStream):
             self._check_sendable()
             rest = memoryview(data).cast("B")
             await trio.lowlevel.checkpoint()
+            await self.process.disk.thawed()
             self._check_sendable()
             while rest:
                 await self._wait_for_window()
@@ -202,8 +250,11 @@ class SimStream(trio.abc.HalfCloseableStream):
         with self.receiving:
             if self.closed:
                 raise trio.ClosedResourceError
-            await trio.lowlevel.checkpoint()
+            if self.incoming.queue or self.incoming.ended_at is not None:
+                await trio.lowlevel.checkpoint()
             while True:
+                if self.process.disk.thaw is not None:
+                    await self.process.disk.thawed()
                 found = self._arrived(max_bytes or PIECE_MAX)
                 if found is not None:
                     return found
@@ -219,6 +270,7 @@ class SimStream(trio.abc.HalfCloseableStream):
         """End at once, as the kernel does for a process that was killed."""
         if self.outgoing.reset_at is None:
             self.outgoing.reset_at = self._arrival()
+            self.network.wake(self.outgoing.reset_at, self.outgoing)
         self._leave()
 
     def vanish(self) -> None:
@@ -237,22 +289,30 @@ class SimStream(trio.abc.HalfCloseableStream):
             self.incoming.reset_at = trio.current_time() + self.network.delay(
                 self.outgoing.source, self.outgoing.target
             )
+            self.network.wake(self.incoming.reset_at, self.incoming)
         self.incoming.touch()
         self.outgoing.touch()
 
     def _end(self) -> None:
         if self.outgoing.ended_at is None:
             self.outgoing.ended_at = self._arrival()
-            self.outgoing.touch()
+            self.network.wake(self.outgoing.ended_at, self.outgoing)
 
     def _push(self, data: bytes) -> None:
-        self.outgoing.queue.append((self._arrival(), data))
-        self.outgoing.size += len(data)
-        self.outgoing.touch()
+        pipe = self.outgoing
+        pipe.queue.append((self._arrival(len(data)), data))
+        pipe.size += len(data)
+        self.network.trace.note(pipe.source, pipe.target, len(data), crc32(data), pipe.last)
+        self.network.wake(pipe.last, pipe)
+        if not self.network.is_whole:
+            self.incoming.touch()  # whoever listens here learns sooner now that nobody hears us
 
-    def _arrival(self) -> float:
+    def _arrival(self, size: int = 0) -> float:
         pipe = self.outgoing
         pipe.last = max(pipe.last, trio.current_time() + self.network.delay(pipe.source, pipe.target))
+        rate = self.network.rates.get((pipe.source, pipe.target))
+        if rate:
+            pipe.last += size / rate
         return pipe.last
 
     def _check_sendable(self, ended_is_an_error: bool = True) -> None:
@@ -275,6 +335,8 @@ class SimStream(trio.abc.HalfCloseableStream):
 
     def _silent_at(self) -> float:
         """When this end will have heard nothing for too long."""
+        if self.network.is_whole:
+            return float("inf")
         here, there = self.outgoing.source, self.outgoing.target
         times = [self.network.cut_since(here, there), self.network.cut_since(there, here)]
         since = min((time for time in times if time is not None), default=float("inf"))
@@ -288,13 +350,13 @@ class SimStream(trio.abc.HalfCloseableStream):
             self._check_sendable(ended_is_an_error=False)
 
     async def _wait(self, pipe: Pipe) -> None:
-        """Until something happens to the pipe, or time alone changes what is true."""
-        now = trio.current_time()
-        times = [self._silent_at(), self.incoming.reset_at, self.incoming.ended_at, self.outgoing.reset_at]
-        times += [at for at, _ in list(self.incoming.queue)[:1]] if pipe is self.incoming else []
-        ahead = min((time for time in times if time is not None and time > now), default=float("inf"))
-        with trio.move_on_at(ahead):
+        """Until something happens to the pipe, or this end has heard nothing for too long."""
+        silent = self._silent_at()
+        if silent == float("inf"):
             await pipe.changed.wait()
+        else:
+            with trio.move_on_at(silent):
+                await pipe.changed.wait()
 
     def _arrived(self, most: int) -> bytes | None:
         """The next piece, b"" at the end, None if there is nothing yet."""

@@ -19,9 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from service.disk import Path
+from tests.simulation.trace import Trace
 from tests.simulation.watch import SimWatch
 
 CAPACITY = 1 << 40
+FSYNC_S = (0.000_5, 0.01)
 
 
 @dataclass(eq=False)
@@ -98,13 +100,15 @@ def _apply(names: dict[bytes, "Inode | Folder"], changes: tuple[tuple[bytes, "In
 class Platter:
     """What the disk of one host holds; outlives its processes."""
 
-    def __init__(self, rng: random.Random, time_ns: Callable[[], int]) -> None:
+    def __init__(self, rng: random.Random, time_ns: Callable[[], int], trace: Trace) -> None:
         self.rng = rng
+        self.trace = trace
         self.time_ns = time_ns
         self.capacity = CAPACITY
         self.numbers = 1
         self.root = Folder(1, time_ns())
         self.before: Callable[[str, bytes], None] = lambda operation, path: None
+        self.fsync_s = FSYNC_S
         self.fsync_failures = 0  # so many of the next fsyncs fail
         self.locks: dict[bytes, object] = {}
         self.used = 0  # bytes in files; those of unlinked ones are given back at once
@@ -114,11 +118,23 @@ class Platter:
         self.root.forget(self.rng)
         self.used = _size(self.root)
 
+    def enter(self, operation: str, path: bytes) -> None:
+        """Each operation of each process begins here."""
+        self.trace.note(operation, path)
+        self.before(operation, path)
+
     def corrupt(self, path: Path, offset: int, mask: int = 1) -> None:
         """Flip bits on the device and in the cache, as a bad disk does."""
         node = self.find(path)
         assert isinstance(node, Inode)
         node.data[offset] ^= mask
+
+    def overwrite(self, path: Path, offset: int, data: bytes) -> None:
+        """Put other bytes there behind everybody's back: a stale chunk, another file's block, zeros."""
+        node = self.find(path)
+        assert isinstance(node, Inode)
+        assert offset + len(data) <= len(node.data)
+        node.data[offset : offset + len(data)] = data
 
     def find(self, path: Path) -> Inode | Folder:
         node: Inode | Folder = self.root
