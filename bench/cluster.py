@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from bench.keys import Keys
+
 READY_S = 30.0
 STOP_S = 20.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -128,6 +130,7 @@ class Cluster:
         disks: int = 1,
         width: str = "300s",
         logs: str = ".",
+        secure: bool = False,
     ) -> None:
         self.root, self.env_name, self.disks, self.width = root, env_name, disks, width
         self.logs = root / logs
@@ -135,9 +138,13 @@ class Cluster:
         self.bucks: list[Buck | None] = [None] * count
         self.processes: list[Process] = []
         self.fixed: dict[int, tuple[str, str]] = {}
+        self.keys = Keys(root, env_name) if secure else None
 
     def __enter__(self) -> Cluster:
         try:
+            if self.keys:  # all before the first starts: whoever is in the list late has to wait for a SIGHUP
+                for i in range(len(self.bucks)):
+                    self.keys.listed("buck", f"buck{i}", *self._disks(i))
             for i in range(len(self.bucks)):
                 self.start(i)
         except BaseException:
@@ -154,16 +161,24 @@ class Cluster:
         """Start buck `i`, or start it again: where it was, on the same ports, with the same disks and key."""
         listen, http = self.fixed.get(i, ("127.0.0.1:0", "127.0.0.1:0"))
         arguments = ["buck", "run", "--listen", listen, "--http", http, "--env", self.env_name, "--width", self.width]
-        for disk in self.disk_folders(i):
-            disk.mkdir(parents=True, exist_ok=True)
-            arguments += ["--disk", str(disk)]
+        arguments += self._disks(i)
         for other in self.addresses()[:1]:
             arguments += ["--join", other]
+        if self.keys:
+            arguments += self.keys.listed("buck", f"buck{i}", *self._disks(i))
         buck = Buck(f"buck{i}", arguments, self.logs / f"buck{i}.log", env)
         self.fixed[i] = buck.address, buck.http
         self.bucks[i] = buck
         self.processes.append(buck)
         return buck
+
+    def _disks(self, i: int) -> list[str]:
+        """The flags for a buck's disks, which are made if need be."""
+        arguments = []
+        for disk in self.disk_folders(i):
+            disk.mkdir(parents=True, exist_ok=True)
+            arguments += ["--disk", str(disk)]
+        return arguments
 
     def disk_folders(self, i: int) -> list[Path]:
         return [self.root / f"buck{i}" / f"disk{d}" for d in range(self.disks)]
@@ -181,6 +196,8 @@ class Cluster:
         base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name]
         for address in self.addresses():
             base += ["--to", address]
+        if self.keys:
+            base += self.keys.certified("tailer", name, "--journal", str(journal))
         process = Process(name, [*base, *arguments], self.logs / f"{name}.log", env)
         self.processes.append(process)
         return process
@@ -202,6 +219,8 @@ class Cluster:
         command = [sys.executable, "-m", "porter", job, "--env", self.env_name, "--key", str(self.root / "porter.key")]
         for address in self.addresses():  # all: bucks that have just started may not have met yet
             command += ["--peer", address]
+        if self.keys:
+            command += self.keys.certified("porter", "porter", "--key", str(self.root / "porter.key"))
         return [*command, *arguments]
 
     def close(self) -> None:

@@ -4,6 +4,7 @@
     make demo LOGS='glob …'   other files than /var/log
     make demo CHECK=1         once: reads, archives, and compares each file byte for byte with what comes back out of
                               the bucks, then out of the archive with the bucks gone; 0 only if all is equal
+    make demo SECURE=1        either of them with keys, certificates and encrypted links
 
 The check wants something to check: ten megabytes, twenty files, one rotation. Where /var/log has less, real programs
 run first and write logs of their own (the package manager, the compiler, git, our own tests).
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -38,6 +40,7 @@ def main() -> int:
     """Parse what make passes on, and run."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--check", action="store_true", help="run once, compare everything, and end")
+    parser.add_argument("--secure", action="store_true", help="encrypt all links, and let in only known keys")
     parser.add_argument("--logs", default="/var/log/**", help="globs of the logs to read, separated by blanks")
     options = parser.parse_args()
     shutil.rmtree(ROOT, ignore_errors=True)
@@ -45,7 +48,7 @@ def main() -> int:
     logs = [os.path.abspath(pattern) for pattern in options.logs.split()]
     console = Console(stderr=False)
     try:
-        with Cluster(ROOT, 3, logs="processes") as cluster:
+        with Cluster(ROOT, 3, logs="processes", secure=options.secure) as cluster:
             return _check(cluster, logs, console) if options.check else _show(cluster, logs, console)
     except ClusterError as error:
         console.print(f"[red]the demo stopped:[/red] {error}", markup=True)
@@ -84,6 +87,8 @@ def _what_runs(cluster: Cluster, patterns: Sequence[str]) -> Iterator[str]:
     yield f"  tailer   reads {' '.join(patterns)}"
     yield f"  archive  {ROOT / 'archive'}, every {ARCHIVE_EVERY_S} s (48 hours late in real life)"
     porter = f".venv/bin/porter {{}} --peer {cluster.addresses()[0]}"
+    if cluster.keys:
+        porter = ".venv/bin/porter {} " + shlex.join(cluster.porter_command("")[6:])
     yield ""
     yield "Try, in another terminal:"
     yield "  " + porter.format("status")

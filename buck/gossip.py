@@ -6,6 +6,7 @@ operator named in --join, and nobody else was met yet, the start ends with what 
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -22,6 +23,9 @@ from service.config import ConfigError
 from service.log import get_log
 from service.machine import Machine
 from service.units import Address, read_address
+
+if TYPE_CHECKING:
+    from protocol.secure import Security
 
 log = get_log("buck.gossip")
 
@@ -47,6 +51,7 @@ class Gossiper:
         counts: Counts,
         draining: Callable[[], bool] = lambda: False,
         guessed: bool = False,
+        security: "Security | None" = None,
     ) -> None:
         """`guessed`: our address was made of this host's name; the first connection tells a better one."""
         self._machine = machine
@@ -58,6 +63,7 @@ class Gossiper:
         self._draining = draining
         self._guessed = guessed
         self._unreached: dict[bytes, float] = {}  # peers that don't list us, since when; inf: the operator was told
+        self._security = security
 
     async def run(self) -> None:
         """For ever. ConfigError if the peer of --join is not of ours."""
@@ -76,7 +82,8 @@ class Gossiper:
             with trio.fail_after(EXCHANGE_S):
                 stream = await self._machine.connect(*read_address(address))
                 self._derive(stream)
-                async with open_asker(stream, self._hello(), timeout_s=EXCHANGE_S, check=self._check) as asker:
+                hello, check, security = self._hello(), self._check, self._security
+                async with open_asker(stream, hello, timeout_s=EXCHANGE_S, check=check, security=security) as asker:
                     peer = asker.peer
                     news = self._members.shown(peer.node, peer.public, address, self._machine.now())
                     view = await asker.ask(Gossip(0, self._members.view()))

@@ -19,6 +19,7 @@ import trio
 
 from buck.budget import Budget, Metered
 from buck.counts import Counts
+from buck.door import Door
 from buck.gossip import Gossiper, remembered
 from buck.handing import Hander
 from buck.healing import Healer
@@ -49,6 +50,8 @@ log = get_log("buck.node")
 
 TICK_S = 1.0
 WILDCARDS = ("0.0.0.0", "::", "")
+# Files that a buck needs beside connections: 64 open bucket files, pages, answers that read closed ones, peers dialled.
+FILES_RESERVE = 512
 GRACE_S = 5.0
 PEER_ERRORS = (RemoteProtocolError, LinkLost, *PEER_GONE)
 
@@ -68,6 +71,7 @@ class Node:
         self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
         self.roster = RosterStore(machine, self.store.volumes, settings.env, self.counts)
         self.budget = Budget(machine)
+        self.door = Door(machine, settings, self.key, self.counts)
         self.live = False  # somebody watches: tailers are told so in every ok
         self.started = machine.now()
         self._boots = key_file.boots
@@ -104,21 +108,29 @@ class Node:
             self.counts,
             draining=lambda: self.store.draining,
             guessed=self.settings.advertise is None and here.host in WILDCARDS,
+            security=self.door.security,
         )
         async with trio.open_nursery() as background:
             there = await background.start(serve_web, self.machine, *self.settings.http, pages)
             for volume in self.store.volumes:
                 background.start_soon(self._tend, volume)
             background.start_soon(gossiper.run)
-            for one in (leaving, self._make_hander(leaving), self._make_healer()):
+            for one in (self.door, leaving, self._make_hander(leaving), self._make_healer()):
                 background.start_soon(one.run)
-            background.start_soon(self.roster.run, self.members, self.hello, self.check)
+            background.start_soon(self.roster.run, self.members, self.hello, self.check, self.door.security)
             ready(str(here), str(Address(*there)))
-            limit = self.settings.connections
+            most = self._connections()
             await serve_links(
-                listeners, self._link, stop, grace_s=GRACE_S, connections_max=limit, peer_errors=PEER_ERRORS
+                listeners, self._link, stop, grace_s=GRACE_S, connections_max=most, peer_errors=PEER_ERRORS
             )
             background.cancel_scope.cancel()
+
+    def _connections(self) -> int:
+        """How many peers at the same time: never so many that files could not be opened any more."""
+        wanted, room = self.settings.connections, max(1, self.machine.files_max() - FILES_RESERVE)
+        if room < wanted:
+            log.warning("fewer peers than --connections are let in: raise the limit of open files", peers=room)
+        return min(wanted, room)
 
     def _introduce(self, here: Address) -> None:
         """Now that the port is known, others can be told where we are."""
@@ -133,8 +145,9 @@ class Node:
         self.roster.load()
 
     def _make_puller(self) -> Puller:
-        rate = float(self.settings.pull_rate)
-        return Puller(self.machine, self.store, lambda: self.members, self.hello, self.check, self.counts, rate)
+        rate, security = float(self.settings.pull_rate), self.door.security
+        members, counts = lambda: self.members, self.counts
+        return Puller(self.machine, self.store, members, self.hello, self.check, counts, rate, security)
 
     def _make_hander(self, leaving: Leaving) -> Hander:
         return Hander(self.machine, self.store, self.members, self.puller, leaving, self.counts)
@@ -150,20 +163,22 @@ class Node:
 
     async def _link(self, stream: trio.abc.Stream) -> None:
         """One peer, from its handshake to its end."""
-        connection = Connection(self.hello(), dialing=False, check=self.check)
+        connection = Connection(self.hello(), dialing=False, check=self.check, security=self.door.security)
         metered = Metered(stream, connection, self.budget)
         link = Link(metered, connection)
         try:
-            await link.handshake()
-            async with trio.open_nursery() as watching:
-                async with trio.open_nursery() as beside:
-                    session = Session(self, link, metered, beside)
-                    watching.start_soon(self._stop, session)
-                    await session.serve()
-                watching.cancel_scope.cancel()
+            await self.door.shake(link, self.machine.peer_of(stream))
+            with self.door.holding(link):
+                async with trio.open_nursery() as watching:
+                    async with trio.open_nursery() as beside:
+                        session = Session(self, link, metered, beside)
+                        watching.start_soon(self._stop, session)
+                        await session.serve()
+                    watching.cancel_scope.cancel()
         except Refused as refused:
             self.counts.links_refused[refused.reason].inc()
-            log.warning("a peer is refused", reason=refused.reason, why=refused.text)
+            say = log.debug if refused.reason == "slow" else log.warning  # those come by the thousand; they are counted
+            say("a peer is refused", reason=refused.reason, why=refused.text)
         finally:
             with trio.move_on_after(1.0, shield=True):
                 await link.aclose()

@@ -9,6 +9,7 @@ that was cut short is simply asked for again: what is here already is not fetche
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,6 +29,9 @@ from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
 from service.units import read_address
+
+if TYPE_CHECKING:
+    from protocol.secure import Security
 
 log = get_log("buck.pulling")
 
@@ -65,6 +69,7 @@ class Puller:
         check: Check,
         counts: Counts,
         rate: float,
+        security: "Security | None" = None,
     ) -> None:
         self._machine = machine
         self._store = store
@@ -72,6 +77,7 @@ class Puller:
         self._hello = hello
         self._check = check
         self._counts = counts
+        self._security = security
         self._pace = Pace(rate)
 
     async def pull(self, source: bytes, bucket: int, keys: Entries) -> Entries:
@@ -98,7 +104,8 @@ class Puller:
         """A short link to a member, and to no other. GONE if it can't be reached."""
         with trio.fail_after(CONNECT_S):
             stream = await self._machine.connect(*read_address(peer.address))
-        async with open_asker(stream, self._hello(), timeout_s=PART_S, check=self._check) as asker:
+        hello, check, security = self._hello(), self._check, self._security
+        async with open_asker(stream, hello, timeout_s=PART_S, check=check, security=security) as asker:
             if asker.peer.node != peer.node:
                 raise Refused("role", f"{peer.address} is another buck by now")
             yield asker

@@ -6,6 +6,7 @@ seal, a retirement). One small file on every disk, replaced as a whole: `<disk>/
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,6 +25,9 @@ from protocol.roster import Expected, Retirement
 from service.log import get_log
 from service.machine import Machine
 from service.units import read_address
+
+if TYPE_CHECKING:
+    from protocol.secure import Security
 
 log = get_log("buck.roster")
 
@@ -96,12 +100,14 @@ class RosterStore:
                         volume.trouble(error)
             return saved
 
-    async def run(self, members: Members, hello: Callable[[], Hello], check: Check) -> None:
+    async def run(
+        self, members: Members, hello: Callable[[], Hello], check: Check, security: "Security | None" = None
+    ) -> None:
         """Save what was met, and ask the others now and then. Never ends."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._save_again_and_again)
             while True:
-                await self._ask(members, hello(), check)
+                await self._ask(members, hello(), check, security)
                 await trio.sleep(ASK_EVERY_S * self._machine.random.uniform(0.8, 1.2))
 
     async def _save_again_and_again(self) -> None:
@@ -110,7 +116,7 @@ class RosterStore:
             if self._dirty and not await self.save():
                 self._dirty = True
 
-    async def _ask(self, members: Members, hello: Hello, check: Check) -> None:
+    async def _ask(self, members: Members, hello: Hello, check: Check, security: "Security | None") -> None:
         peers = [peer.address for peer in members.view()[1:]]
         if not peers:
             return
@@ -118,7 +124,7 @@ class RosterStore:
         try:
             with trio.fail_after(ASK_S):
                 stream = await self._machine.connect(*read_address(address))
-                async with open_asker(stream, hello, timeout_s=ASK_S, check=check) as asker:
+                async with open_asker(stream, hello, timeout_s=ASK_S, check=check, security=security) as asker:
                     answer = await asker.ask(Roster(0, True))
                     if isinstance(answer, RosterIs):
                         self._merge(answer.expected, answer.retired)

@@ -118,6 +118,7 @@ class Session:
         packet = _read_packet(message.packet)
         if packet.header.tailer != self.link.peer.node:
             raise self._foreign("packet", packet.header.tailer)
+        self._check_host(packet.header.host)
         stored = await self.home.store.put(packet)
         self.home.roster.meet(packet.header.tailer, packet.header.host)
         if packet.header.kind.sync and stored.level < SYNCED:
@@ -133,6 +134,7 @@ class Session:
         seal = _read_seal(message.seal)
         if seal.tailer != self.link.peer.node:
             raise self._foreign("seal", seal.tailer)
+        self._check_host(seal.host)
         await self.home.seals.put(seal, message.seal)
         self.home.roster.meet(seal.tailer, seal.host)
         await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
@@ -210,6 +212,14 @@ class Session:
             raise Declined("role", "a retirement comes from the admin whose key signed it")
         await self.home.roster.retire(retirement)
         await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+
+    def _check_host(self, host: bytes) -> None:
+        """A key that was lent for some hosts can't speak for others, whatever its Hello said."""
+        grant = self.link.connection.grant
+        if grant is not None and host != self.link.peer.host and not grant.fits_host(host):
+            name = host.decode("utf-8", "backslashreplace")
+            log.error("ALARM: a packet names a host that is not its tailer's", peer=grant.public.hex(), host=name)
+            raise Declined("role", f"a packet of the host {name} can't come with this key")
 
     def _foreign(self, what: str, owner: bytes) -> Declined:
         peer = self.link.peer

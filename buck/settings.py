@@ -1,17 +1,16 @@
 """What a buck can be told; the flags, the keys of the file and the variables are these fields."""
 
-import ipaddress
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from service.config import Settings
+from service.authorized import LinkSettings
 from service.units import Address, Duration, HostPort, Size
 
 ENV_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
-class BuckSettings(Settings):
+class BuckSettings(LinkSettings):
     """One storage node."""
 
     listen: HostPort = Field(
@@ -53,12 +52,6 @@ class BuckSettings(Settings):
         ge=65_536,
         description="Bytes a second, at most, that this buck fetches from others, for repair and from one that leaves.",
     )
-    security: Literal["none"] = Field(
-        "none", description="How links are secured. There is only none yet: clear text, and nobody proves who they are."
-    )
-    insecure: bool = Field(
-        False, description="Allow clear text beyond this host. Anybody on the way can read and forge."
-    )
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -66,23 +59,9 @@ class BuckSettings(Settings):
             raise ValueError(f"--width: {self.width:g} s does not divide a day")
         if not self.disk:
             raise ValueError("--disk: a buck needs one")
-        far = [address for address in (self.listen, *self.join, self.advertise) if address and not _is_here(address)]
-        if far and not self.insecure:
-            raise ValueError(
-                f"{far[0]} is beyond this host, and links are not encrypted: say --insecure if that is fine"
-            )
+        self.guard((self.listen, *self.join, self.advertise))
         return self
 
     @property
     def key_file(self) -> str:
         return self.key or self.disk[0].rstrip("/") + ".key"
-
-
-def _is_here(address: Address) -> bool:
-    """Is it this host itself, so that nobody else can listen in?"""
-    if address.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return False  # a name: who knows where it leads

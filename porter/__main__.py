@@ -17,6 +17,7 @@ import trio
 
 from porter import report
 from porter.audit import Found, audit, look_at_archive, look_at_bucks, sealed_and_gone
+from porter.certify import certify
 from porter.cluster import NobodyError
 from porter.grep import Match, as_json, as_raw, as_text, grep
 from porter.objects import ObjectsError, open_objects
@@ -29,10 +30,12 @@ from porter.status import status, status_document, status_tables
 from porter.transfer import Copied, UnknownFileError, cat, choose, generations
 from porter.verdict import COMPLETE, UNKNOWN
 from protocol.errors import FormatError, QueryError
+from protocol.identity import NodeKey
 from protocol.limits import POINT_HZ
 from protocol.query import parse
 from protocol.when import interval
 from service.config import ConfigError, load, options
+from service.keys import load_key
 from service.machine import Machine
 from service.run import DONE, NOT_DONE, SHORTFALL, USAGE
 from service.run import run as run_process
@@ -179,6 +182,40 @@ def retire_command(node: str, **flags: Any) -> None:
         async with connect(machine, settings, "admin") as cluster:
             done = await retire(cluster, node)
         return report.retired(done, as_json=settings.json_)
+
+    _run(job, flags)
+
+
+@main.command("key")
+@options(PorterSettings)
+def key_command(**flags: Any) -> None:
+    """Print this node's id and public key; make the key if there is none yet."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        found = NodeKey.from_seed((await load_key(machine, settings.key)).seed)
+        click.echo(f"node {found.node.hex()} public {found.public.hex()}")
+        return DONE
+
+    _run(job, flags)
+
+
+@main.command("certify")
+@click.argument("public")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", required=True, help="What it may be; can be repeated.")
+@click.option("--host", "hosts", multiple=True, metavar="PATTERN", help="Where: `*` and `?`; all hosts without it.")
+@click.option("--days", type=click.IntRange(1, 36_500), default=365, show_default=True, help="How long it is good.")
+@options(PorterSettings)
+def certify_command(public: str, roles: tuple[str, ...], hosts: tuple[str, ...], days: int, **flags: Any) -> None:
+    """Print a certificate for the node whose public key is PUBLIC, signed with --key, for its --certificate."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        signer = NodeKey.from_seed((await load_key(machine, settings.key)).seed)
+        now_s = machine.time_ns() // 10**9
+        try:
+            click.echo(certify(signer, public, roles, hosts, settings.env, days, now_s))
+        except FormatError as error:
+            raise ConfigError(str(error)) from error
+        return DONE
 
     _run(job, flags)
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -44,10 +45,13 @@ from service.machine import Machine
 from service.run import leaves
 from service.units import Address, read_address
 
+if TYPE_CHECKING:
+    from protocol.secure import Security
+
 __all__ = ["Answer", "Bucket", "Cluster", "Member", "NobodyError", "Sealed", "open_cluster"]
 
 CONNECT_S = 5.0
-OURS = ("env", "width", "version", "role")  # refusals that another peer would repeat: the settings are wrong
+OURS = ("env", "width", "version", "role", "security")  # another peer would refuse the same
 
 
 class NobodyError(Exception):
@@ -75,11 +79,15 @@ class Sealed:
 
 @asynccontextmanager
 async def open_cluster(
-    machine: Machine, settings: PorterSettings, key: NodeKey, role: str = "porter"
+    machine: Machine,
+    settings: PorterSettings,
+    key: NodeKey,
+    role: str = "porter",
+    security: Security | None = None,
 ) -> AsyncIterator[Cluster]:
     """Links to every buck that can be reached, until the block ends. NobodyError if there is none."""
     async with trio.open_nursery() as nursery:
-        cluster = Cluster(machine, settings, key, nursery, role)
+        cluster = Cluster(machine, settings, key, nursery, role, security)
         await cluster.join(settings.peers)
         try:
             yield cluster
@@ -97,6 +105,7 @@ class Cluster:
         key: NodeKey,
         nursery: trio.Nursery,
         role: str = "porter",
+        security: Security | None = None,
     ) -> None:
         self.machine = machine
         self.settings = settings
@@ -105,6 +114,7 @@ class Cluster:
         self.width = 0
         self.members: list[Member] = []
         self._nursery = nursery
+        self._security = security
 
     @property
     def live(self) -> list[Member]:
@@ -159,8 +169,8 @@ class Cluster:
             address = read_address(member.address)
             with trio.fail_after(CONNECT_S):
                 stream = await self.machine.connect(address.host, address.port)
-            patience, check = self.settings.patience, partial(self._check, member)
-            async with open_asker(stream, self._hello(), timeout_s=patience, check=check) as asker:
+            patience, check, security = self.settings.patience, partial(self._check, member), self._security
+            async with open_asker(stream, self._hello(), timeout_s=patience, check=check, security=security) as asker:
                 hello = asker.peer
                 member.node, member.host, member.asker = hello.node, hello.host, asker
                 task_status.started()

@@ -18,11 +18,13 @@ from porter.shelf import QuarantinedError
 from porter.source import Origin, Piece, Scope, Span
 from protocol.identity import NodeKey
 from protocol.ranges import Ranges
+from service.authorized import use_files
 from service.keys import load_key
 from service.machine import Machine
 
 if TYPE_CHECKING:
     from porter.archived import Archive
+    from protocol.secure import Security
 
 __all__ = ["Reader", "numbers_text", "open_reader"]
 
@@ -126,5 +128,16 @@ async def open_reader(machine: Machine, settings: PorterSettings, archive: Archi
 async def connect(machine: Machine, settings: PorterSettings, role: str = "porter") -> AsyncIterator[Cluster]:
     """The cluster, with this porter's own key."""
     key = NodeKey.from_seed((await load_key(machine, settings.key)).seed)
-    async with open_cluster(machine, settings, key, role) as cluster:
+    async with open_cluster(machine, settings, key, role, _security(machine, settings, key)) as cluster:
         yield cluster
+
+
+def _security(machine: Machine, settings: PorterSettings, key: NodeKey) -> Security | None:
+    """What encrypted links need, read from the files that the settings name; None for clear text."""
+    if not settings.is_encrypted:
+        return None
+    from protocol.secure import Security  # not before: it is 9 MB of ciphers
+
+    security = Security(key, settings.env, machine.entropy, machine.time_ns)
+    use_files(machine, settings, security.take)
+    return security

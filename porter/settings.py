@@ -1,12 +1,11 @@
 """What every porter job can be told; the flags, the keys of the file and the variables are these fields."""
 
-import ipaddress
 from typing import Self
 
 import click
 from pydantic import Field, model_validator
 
-from service.config import Settings
+from service.authorized import LinkSettings
 from service.units import Address, Duration, HostPort, Size
 
 __all__ = ["PorterSettings", "default_key"]
@@ -17,7 +16,7 @@ def default_key() -> str:
     return click.get_app_dir("buck") + "/porter.key"
 
 
-class PorterSettings(Settings):
+class PorterSettings(LinkSettings):
     """Shared by all commands; a command's own options (--from, --deep, ...) are its arguments."""
 
     peer: tuple[HostPort, ...] = Field(
@@ -35,9 +34,6 @@ class PorterSettings(Settings):
         default_factory=default_key,
         description="This porter's key file; made at the first start. [porter.key in the configuration folder]",
     )
-    insecure: bool = Field(
-        False, description="Speak in clear text to bucks on other hosts. Anybody on the way can read."
-    )
     memory: Size = Field(
         512_000_000,
         description="Memory for packets and rows; what does not fit is fetched again, so less is slower, never wrong.",
@@ -50,9 +46,7 @@ class PorterSettings(Settings):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        far = [address for address in self.peer if not _is_here(address)]
-        if far and not self.insecure:
-            raise ValueError(f"{far[0]} is another host, and links are not encrypted: say --insecure if that is fine")
+        self.guard(self.peer)
         return self
 
     @property
@@ -64,13 +58,3 @@ class PorterSettings(Settings):
     def reads_bucks(self) -> bool:
         """Does a job that can read both read the bucks? Not if an archive alone is named."""
         return bool(self.peer) or not self.archive
-
-
-def _is_here(address: Address) -> bool:
-    """Is it this host itself, so that nobody else can listen in?"""
-    if address.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return False  # a name: who knows where it leads

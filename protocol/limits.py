@@ -73,6 +73,11 @@ JOIN_MAX: Final = 320 << 10  # a usual packet and its head: copying them togethe
 SEND_MAX: Final = 512 << 10  # what a peer must take within SEND_STALL_S
 PARTS_BYTES_MAX: Final = 32 << 20  # answers in parts that may wait for their reader before the link stops reading
 HANDSHAKE_S: Final = 5.0  # from connect to Hello: longer is a dead host or an idle attacker
+HANDSHAKES_MAX: Final = 64  # under way at once: one more, and the oldest makes room; honest ones take milliseconds
+HANDSHAKE_FAILURES: Final = (
+    256  # of one address, before it has to wait: a fleet behind it may be misconfigured for once
+)
+HANDSHAKE_FAILURES_HZ: Final = 32  # and so many a second from then on: some 3 % of a core at most
 FIRST_MESSAGE_MAX: Final = 96  # what a stranger may make us hold before it has shown that it speaks this protocol
 HANDSHAKE_MESSAGE_MAX: Final = 2_048  # two keys and a certificate of 1,024 bytes; before that nobody is known
 REKEY_RECORDS: Final = 65_536  # sealed with one key: 4 GiB at most are in reach of who steals it from memory

@@ -25,7 +25,7 @@ from protocol.identity import PUBLIC_SIZE, NodeKey, exchange_of
 from protocol.limits import FIRST_MESSAGE_MAX, HANDSHAKE_MESSAGE_MAX, REKEY_RECORDS
 from protocol.noise import KEY_SIZE, MESSAGE_MAX, NO_PSK, TAG_SIZE, Cipher, Handshake
 from protocol.packed import Buffer
-from protocol.trust import Grant, Trust
+from protocol.trust import Grant, Trust, read_certificate, read_certificate_text
 
 LENGTH: Final = struct.Struct(">H")
 PLAIN_MAX: Final = MESSAGE_MAX - TAG_SIZE
@@ -34,15 +34,31 @@ SMALL: Final = 4_096  # pieces that are together no longer are sealed together: 
 
 @dataclass
 class Security:
-    """What a node brings to each encrypted link. `trust` is replaced when the operator's list was read again."""
+    """What a node brings to each encrypted link. The last three are replaced when the operator's files change."""
 
     key: NodeKey
     env: str
-    trust: Trust
     entropy: Callable[[int], bytes] = field(repr=False)
     time_ns: Callable[[], int] = field(repr=False)
+    trust: Trust = field(default_factory=Trust)
     certificate: bytes = field(default=b"", repr=False)
     psk: bytes = field(default=NO_PSK, repr=False)
+
+    def take(self, authorized: str, secret: bytes, certificate: str) -> None:
+        """Use what these files hold from now on. ValueError says what is wrong with them; then nothing has changed."""
+        try:
+            trust = Trust.parse(authorized)
+        except FormatError as error:
+            raise ValueError(f"authorized_keys, {error}") from None
+        try:
+            shown = read_certificate_text(certificate) if certificate else b""
+        except FormatError as error:
+            raise ValueError(f"the certificate: {error}") from None
+        if shown and read_certificate(shown).public != self.key.public:
+            raise ValueError(
+                f"the certificate is for the key {read_certificate(shown).public.hex()}, not for this node"
+            )
+        self.trust, self.certificate, self.psk = trust, shown, psk_of(secret)
 
     def grant(self, public: bytes, certificate: bytes) -> Grant:
         """What the owner of a key may be now; Refused if nothing."""

@@ -27,6 +27,9 @@ class KeyFile(NamedTuple):
     fresh: bool
     moved: bool
 
+    def __repr__(self) -> str:
+        return f"KeyFile(boots={self.boots})"  # the seed must never reach a log
+
 
 async def load_key(machine: Machine, path: str) -> KeyFile:
     """Read the key file, or make it; count this boot. ConfigError if it can't be trusted."""
@@ -46,6 +49,9 @@ class _Content(NamedTuple):
     seed: bytes
     boots: int
     machine: bytes
+
+    def __repr__(self) -> str:
+        return f"_Content(boots={self.boots})"
 
 
 def _is_elsewhere(here: bytes, there: bytes) -> bool:

@@ -8,10 +8,13 @@ thin: it must cost nothing per packet. What can't be simulated (pyarrow, boto3) 
 import errno
 import os
 import random
+import resource
+import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
@@ -46,6 +49,8 @@ TCP_USER_TIMEOUT_MS = 20_000
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 30, 10, 3
 # Slow calls of one process at the same time.
 SLOW_CALLS_MAX = 16
+# Open files asked of the system, where it allows as many: the default of 1,024 is that of programs that use select().
+FILES_WANTED = 65_536
 
 
 class AddressError(OSError):
@@ -93,6 +98,15 @@ class Machine(Protocol):
 
     def near(self, stream: trio.abc.Stream) -> str:
         """The address of this host that a connection made by `connect` uses; "" where that can't be told."""
+
+    def peer_of(self, stream: trio.abc.Stream) -> str:
+        """The host at the other end of a connection, as the network names it; "" if it is gone already."""
+
+    def files_max(self) -> int:
+        """How many files and connections this process may have open: as many as the system lets it."""
+
+    def hangups(self) -> AbstractContextManager[AsyncIterator[int]]:
+        """While the block lasts, each SIGHUP comes out here instead of ending the process."""
 
     async def slow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a call that may block, beside the loop. A cancel is heeded after it ended."""
@@ -149,6 +163,23 @@ class RealMachine:
             return str(stream.socket.getsockname()[0]) if isinstance(stream, trio.SocketStream) else ""
         except OSError:
             return ""  # the connection broke meanwhile
+
+    def peer_of(self, stream: trio.abc.Stream) -> str:
+        assert isinstance(stream, trio.SocketStream)
+        try:
+            return str(stream.socket.getpeername()[0])
+        except OSError:
+            return ""
+
+    def files_max(self) -> int:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most if soft == resource.RLIM_INFINITY else max(soft, most)
+
+    def hangups(self) -> AbstractContextManager[AsyncIterator[int]]:
+        return trio.open_signal_receiver(signal.SIGHUP)
 
     async def slow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         return await trio.to_thread.run_sync(function, *args, limiter=self._slow)

@@ -11,6 +11,7 @@ the outer one holds the connections, which have `grace_s` to finish.
 """
 
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -46,6 +47,7 @@ def run(
     foreseen: Mapping[type[Exception], int] = FORESEEN,
 ) -> NoReturn:
     """Run to the end and exit with its code. `foreseen` adds a package's own named failures to FORESEEN."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # it would hold keys
     machine = machine or RealMachine()
     codes = {**FORESEEN, **foreseen}
     try:

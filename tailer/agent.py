@@ -20,6 +20,7 @@ import pathlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,6 +28,7 @@ from protocol.identity import NodeKey, epoch
 from protocol.limits import HEADER_MAX
 from protocol.packet import Packet
 from protocol.ranges import Ranges
+from service.authorized import use_again, use_files
 from service.beat import until_beat
 from service.config import ConfigError
 from service.keys import load_key
@@ -47,6 +49,9 @@ from tailer.mend import Mender, Outcome
 from tailer.recover import recover
 from tailer.send import Sender
 from tailer.settings import Kinds, TailerSettings
+
+if TYPE_CHECKING:
+    from protocol.secure import Security
 
 # Bucks are looked at so often while reading waits for them.
 CROWDED_POLL_S = 0.2
@@ -71,6 +76,7 @@ async def run_tailer(machine: Machine, settings: TailerSettings, stop: trio.Even
     found = await load_key(machine, settings.key_path)
     key = NodeKey.from_seed(found.seed)
     host = (settings.host or machine.host).encode()
+    security = _security(machine, settings, key)
     log.info("a tailer starts", node=key.node.hex(), key=settings.key_path, fresh=found.fresh, moved=found.moved)
     journal = await Journal.open(
         machine,
@@ -82,9 +88,20 @@ async def run_tailer(machine: Machine, settings: TailerSettings, stop: trio.Even
         size_max=settings.journal_size,
     )
     try:
-        return await Agent(machine, settings, parts, key, host, journal).run(stop)
+        return await Agent(machine, settings, parts, key, host, journal, security).run(stop)
     finally:
         journal.release()
+
+
+def _security(machine: Machine, settings: TailerSettings, key: NodeKey) -> "Security | None":
+    """What encrypted links need, read from the files that the settings name; None for clear text."""
+    if not settings.is_encrypted:
+        return None
+    from protocol.secure import Security  # not before: it is 9 MB of ciphers
+
+    security = Security(key, settings.env, machine.entropy, machine.time_ns)
+    use_files(machine, settings, security.take)
+    return security
 
 
 @dataclass
@@ -100,12 +117,19 @@ class Agent:
     """One run of a tailer over an open journal."""
 
     def __init__(
-        self, machine: Machine, settings: TailerSettings, parts: Parts, key: NodeKey, host: bytes, journal: Journal
+        self,
+        machine: Machine,
+        settings: TailerSettings,
+        parts: Parts,
+        key: NodeKey,
+        host: bytes,
+        journal: Journal,
+        security: "Security | None" = None,
     ) -> None:
         self.machine = machine
         self.settings = settings
         self.journal = journal
-        self.members = Members(machine, key, settings.env, host, settings.to, journal)
+        self.members = Members(machine, key, settings.env, host, settings.to, journal, security)
         self.sender = Sender(machine, journal, self.members)
         self.mender = Mender(machine, key, journal, self.members, self.sender, self._flush)
         self._parts = parts
@@ -121,6 +145,8 @@ class Agent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.members.run)
             nursery.start_soon(self._sync)
+            if self.members.security is not None:
+                nursery.start_soon(use_again, self.machine, self.settings, self.members.security.take)
             code = await self._run(stop, nursery)
             nursery.cancel_scope.cancel()
         return code

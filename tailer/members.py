@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
@@ -49,6 +49,9 @@ CLOCKS_AGREE_NS = 1_000_000_000
 WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
 LOUD_AFTER = 3  # failures in a row before a warning: a restart of a buck isn't worth one
 FATAL = ("env", "width", "version", "security")
+
+if TYPE_CHECKING:
+    from protocol.secure import Security
 
 log = get_log("tailer.members")
 
@@ -81,9 +84,17 @@ class Members:
     """All bucks known, and the tasks that keep links to them."""
 
     def __init__(
-        self, machine: Machine, key: NodeKey, env: str, host: bytes, addresses: Sequence[object], journal: Journal
+        self,
+        machine: Machine,
+        key: NodeKey,
+        env: str,
+        host: bytes,
+        addresses: Sequence[object],
+        journal: Journal,
+        security: "Security | None" = None,
     ) -> None:
         self.machine = machine
+        self.security = security
         self.key = key
         self.env = env
         self.host = host
@@ -218,7 +229,8 @@ class Members:
             stream = await self.machine.connect(host, port)
         if scope.cancelled_caught:
             raise LinkLost(f"no connection within {CONNECT_S:g} s")
-        async with open_asker(stream, self._hello(), timeout_s=LEARN_TIMEOUT_S, check=self._check) as asker:
+        hello, check, security = self._hello(), self._check, self.security
+        async with open_asker(stream, hello, timeout_s=LEARN_TIMEOUT_S, check=check, security=security) as asker:
             yield asker
 
     def _hello(self) -> Hello:

@@ -1,14 +1,14 @@
 """What a tailer can be told; the flags, the keys of the file and the variables are these fields."""
 
-import ipaddress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from protocol.limits import COPIES_MAX, NAME_MAX
 from protocol.packet import Class
-from service.config import ConfigError, Settings
-from service.units import Address, Duration, HostPort, Size
+from service.authorized import LinkSettings
+from service.config import ConfigError
+from service.units import Duration, HostPort, Size
 from tailer.inputs.files import Glob
 
 __all__ = ["ClassRule", "TailerSettings"]
@@ -28,7 +28,7 @@ class ClassRule(BaseModel):
         return Class(self.copies, self.sync == "packet", self.resend)
 
 
-class TailerSettings(Settings):
+class TailerSettings(LinkSettings):
     """One tailer."""
 
     files: tuple[str, ...] = Field(
@@ -79,10 +79,6 @@ class TailerSettings(Settings):
         description="A file renamed out of sight or deleted is given up when nothing came for so long.",
     )
     open_files: int = Field(512, ge=4, description="Files kept open. More are followed, and opened in turn.")
-    insecure: bool = Field(
-        False,
-        description="Speak in clear text to bucks on other hosts. Anybody on the way can read.",
-    )
     classes: tuple[ClassRule, ...] = Field((), description="Rules that say how precious the lines of a file are.")
 
     @model_validator(mode="after")
@@ -91,9 +87,7 @@ class TailerSettings(Settings):
             raise ValueError("--once says goodbye by itself: leave --goodbye out")
         if self.once and self.from_ == "end":
             raise ValueError("--once reads from the head: --from end contradicts it")
-        far = [address for address in self.to if not _is_here(address)]
-        if far and not self.insecure:
-            raise ValueError(f"{far[0]} is another host, and links are not encrypted: say --insecure if that is fine")
+        self.guard(self.to)
         if len(self.host.encode("utf-8", "surrogateescape")) > NAME_MAX:
             raise ValueError(f"a host's name has at most {NAME_MAX} bytes")
         return self
@@ -123,13 +117,6 @@ class TailerSettings(Settings):
 
     def kind_of(self, folder: bytes) -> "Kinds":
         return Kinds([(Glob.parse(rule.path, folder), rule.kind()) for rule in self.classes])
-
-
-def _is_here(address: Address) -> bool:
-    try:
-        return ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return address.host == "localhost"
 
 
 class Kinds:

@@ -34,7 +34,8 @@ def security(
     """What a node with this key brings, who lets in whom these lines name (all, without any)."""
     trust = Trust.parse("\n".join(lines or LINES.values()))
     psk = psk_of(secret) if secret else NO_PSK
-    return Security(key, "prod", trust, entropy(key.public[0] * 1000 + start), lambda: now_s * 10**9, certificate, psk)
+    draw = entropy(key.public[0] * 1000 + start)
+    return Security(key, "prod", draw, lambda: now_s * 10**9, trust, certificate, psk)
 
 
 def ends(

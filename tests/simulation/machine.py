@@ -16,7 +16,8 @@ tasks are cancelled, and whatever their `finally` still tries on its disk is `Ki
 
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -27,7 +28,7 @@ from trio.testing import MockClock
 from service.machine import Listener, Watch
 from service.run import leaves
 from tests.simulation.disk import Killed, SimDisk
-from tests.simulation.network import Network, SimListener
+from tests.simulation.network import Network, SimListener, SimStream
 from tests.simulation.platter import Platter
 from tests.simulation.trace import Trace
 from tests.simulation.watch import SimWatch
@@ -85,6 +86,22 @@ class SimMachine:
 
     def near(self, stream: trio.abc.Stream) -> str:
         return self.host
+
+    def peer_of(self, stream: trio.abc.Stream) -> str:
+        assert isinstance(stream, SimStream)
+        return stream.outgoing.target
+
+    def files_max(self) -> int:
+        return 65_536
+
+    @contextmanager
+    def hangups(self) -> Iterator[trio.MemoryReceiveChannel[int]]:
+        self._hang_up, hangups = trio.open_memory_channel[int](8)
+        yield hangups
+
+    def hang_up(self) -> None:
+        """SIGHUP, from outside."""
+        self._hang_up.send_nowait(1)
 
     async def slow(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
