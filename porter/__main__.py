@@ -16,12 +16,13 @@ import click
 import trio
 
 from porter import report
-from porter.audit import Found, audit, look_at_archive, look_at_bucks, sealed_and_gone
+from porter.audit import Found, audit, look_at_bucks, sealed_and_gone
 from porter.certify import certify
 from porter.cluster import NobodyError
 from porter.grep import Match, as_json, as_raw, as_text, grep
 from porter.objects import ObjectsError, open_objects
 from porter.output import ClosedError, Output
+from porter.pinned import read_keys
 from porter.progress import progress
 from porter.reader import connect, open_reader
 from porter.retire import RetireError, retire
@@ -109,17 +110,20 @@ def grep_command(query: str, raw: bool, **flags: Any) -> None:
 @click.option("--to", "until", metavar="TIME", default="", help="Only buckets before the end of that.")
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only tailers on this host; can be repeated.")
 @click.option("--deep", is_flag=True, help="Fetch, decode and check every copy, instead of asking who has which.")
+@click.option("--keys", metavar="FILE", help="Believe only seals and verdicts by the public keys in this file.")
 @options(PorterSettings)
-def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, **flags: Any) -> None:
+def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, keys: str | None, **flags: Any) -> None:
     """Say whether all that the tailers have sealed is there: complete, incomplete with ranges, or unknown."""
 
     async def job(machine: Machine, settings: PorterSettings) -> int:
         start, end = _buckets(machine, since, until)
-        found = Found()
+        found = Found(keys=read_keys(machine, keys) if keys else frozenset())
         async with AsyncExitStack() as stack:
             shown = stack.enter_context(progress("audit", 0, machine.now))
             archive = archive_of(machine, settings)
             if archive is not None:
+                from porter.archive_audit import look_at_archive
+
                 await look_at_archive(stack.enter_context(archive), found, deep)
             if settings.reads_bucks:
                 cluster = await stack.enter_async_context(connect(machine, settings))
@@ -129,7 +133,7 @@ def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, **
             report.json_line(done.document())
         else:
             report.audit_table(done)
-        return _code(done.verdict.state, bool(done.troubles))
+        return NOT_DONE if done.damage else _code(done.verdict.state, bool(done.troubles))
 
     _run(job, flags)
 

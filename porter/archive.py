@@ -3,33 +3,35 @@
     due       hours whose buckets are all older than 48 h (`--older`) and quiet for one; the oldest first
     gather    every packet of the hour but those that an earlier part of it holds
     write     one part (`hour.py`), put if nobody was faster; whoever was slower reads the new footer and starts again
-    judge     a verdict beside it: complete, incomplete or unknown, as of which seals, over which objects
+    judge     a verdict beside it (`judgement.py`): complete, incomplete, unknown, as of which seals, over which objects
 
-Run it twice, or on two hosts at once: the second finds nothing to do. A crash leaves a temporary file, or a part whose
-verdict the next run writes: a part that no verdict names is proved from itself first.
+Run it twice, or on two hosts at once: the second finds nothing to do, and two at different hours see each other
+(`claims.py`). A crash leaves a temporary file, a claim, or a part whose verdict the next run writes.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from porter.archived import Archive
-from porter.catalog import HOUR_S, Footer, PartName, covered, of_hour
+from porter.catalog import HOUR_S, PartName, hour_of
+from porter.claims import Claims
 from porter.cluster import Bucket, Cluster
 from porter.coverage import Coverage
+from porter.footer import Footer, held_in
 from porter.gather import Epoch, survey
 from porter.hour import Hour, UnsteadyError
-from porter.objects import ExistsError, Objects, digest
-from porter.proof import unproved
-from porter.roster import Seen, ask_roster, look_at_verdicts
+from porter.judgement import Asked, Judge, put_small
+from porter.objects import ExistsError, Objects
+from porter.part import PartWriter
+from porter.roster import ask_roster, look_at_verdicts
 from porter.shelf import Shelf
-from porter.verdict import Evidence, judge
-from protocol.errors import FormatError
+from protocol.limits import LATE_S
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from protocol.seal import Seal
@@ -63,26 +65,15 @@ class Archived:
         return bool(self.missing or self.quarantined)
 
 
-@dataclass
-class _Asked:
-    """What came to light while an hour was gathered: it goes into the verdict."""
-
-    silent: bool = False  # some member didn't answer
-    sure: bool = True
-    conflicts: set[Key] = field(default_factory=set)
-    quarantined: dict[Key, str] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)  # of objects that were verified just now
-
-
 def due(buckets: Sequence[Bucket], width: int, now: int, older_s: int) -> dict[int, list[Bucket]]:
     """The hours to archive, oldest first: over for so long, and all their buckets quiet. 0: whatever there is."""
     hours: defaultdict[int, list[Bucket]] = defaultdict(list)
     for bucket in buckets:
-        hours[_hour_of(bucket.bucket)].append(bucket)
+        hours[hour_of(bucket.bucket)].append(bucket)
     quiet_s = min(QUIET_S, older_s)
 
     def ready(bucket: Bucket) -> bool:
-        end = max(_hour_of(bucket.bucket) + HOUR_S, bucket.bucket + width)
+        end = max(hour_of(bucket.bucket) + HOUR_S, bucket.bucket + width)
         return end + older_s <= now and bucket.last_arrival_ns // 10**9 + quiet_s <= now
 
     return {hour: hours[hour] for hour in sorted(hours) if not older_s or all(map(ready, hours[hour]))}
@@ -95,20 +86,20 @@ class Archiver:
         self._machine, self._cluster, self._objects = machine, cluster, objects
         self._env, self._memory = cluster.settings.env, cluster.settings.memory
         self._archive = Archive(machine, objects, self._env)
-        self._healed: frozenset[bytes] = frozenset()
-        self._seen = Seen()
+        self._judge = Judge(machine, objects, self._archive, self._env, cluster.key)
+        self._claims = Claims(machine, objects, self._env, partial(put_small, machine, objects), self._stop)
 
     async def run(self, older_s: int, tell: Tell) -> list[Archived]:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
         buckets = await self._cluster.buckets()
         seals = (await self._cluster.seals()).seals
         hours = due(buckets, self._cluster.width, await self._cluster.time_s(), older_s)
-        left = {_hour_of(bucket.bucket) for bucket in buckets} - set(hours)  # not yet: nor is it empty
+        left = {hour_of(bucket.bucket) for bucket in buckets} - set(hours)  # not yet: nor is it empty
         done: list[Archived] = []
         with self._archive:
-            self._healed = await self._files_without_hole(seals)
-            self._seen = await ask_roster(self._cluster)
-            await look_at_verdicts(self._archive, self._seen)
+            self._judge.healed = await self._files_without_hole(seals)
+            self._judge.seen = await ask_roster(self._cluster)
+            await look_at_verdicts(self._archive, self._judge.seen)
             for hour in range(await self._first(min(hours)), max(hours) + 1, HOUR_S) if hours else ():
                 if hour not in left:
                     tell(len(done), PartName(self._env, hour, "p", 0).text)
@@ -132,22 +123,29 @@ class Archiver:
     async def _hour(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[Seal]) -> Archived:
         for _ in range(TRIES):
             self._archive.refresh()
-            since = max((name.hour + HOUR_S for name in await self._archive.parts() if name.hour < hour), default=0)
-            mine = _of_hours(seals, since, hour + HOUR_S)
-            asked = _Asked()
+            asked = Asked()
             try:
-                report = await self._part(hour, buckets, [seal.data for seal in mine], asked)
-                report.state = await self._judge(hour, seals, asked)
+                report = await self._part(hour, buckets, await self._untold(hour, seals), asked)
+                report.state = await self._judge.judge(hour, seals, asked)
             except (ExistsError, UnsteadyError):
                 continue  # another porter was faster, or a packet has gone: see what is there now
             return report
         raise ExistsError(f"the hour {hour} keeps changing, other porters may be at it: leave it to them, or try again")
 
-    async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes], asked: _Asked) -> Archived:
+    async def _untold(self, hour: int, seals: Sequence[Seal]) -> list[bytes]:
+        """The seals for the hour's next part: those that speak of it, and those before that no part carries yet."""
+        parts = await self._archive.parts()
+        since = max((name.hour + HOUR_S for name in parts if name.hour < hour), default=0)
+        recent = [await self._archive.footer(name) for name in parts if name.hour + HOUR_S > since - LATE_S]
+        told = {data for footer in recent for data in footer.seals}
+        found = _of_hours(seals, max(0, since - LATE_S), hour + HOUR_S)
+        return [seal.data for seal in found if seal.data not in told]
+
+    async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes], asked: Asked) -> Archived:
         """The hour's next part, if there is anything that no part of it holds."""
         known = await self._archive.parts()
         names = [name for name in known if name.hour == hour]
-        held = covered([await self._archive.footer(name) for name in names])
+        held = held_in([await self._archive.footer(name) for name in names])
         shelf = Shelf(self._cluster, self._memory // 2)
         for bucket in buckets:
             found = await survey(self._cluster, bucket.bucket)
@@ -163,7 +161,7 @@ class Archiver:
         return report
 
     async def _write(
-        self, job: Hour, name: PartName, report: Archived, asked: _Asked, known: Sequence[PartName]
+        self, job: Hour, name: PartName, report: Archived, asked: Asked, known: Sequence[PartName]
     ) -> None:
         with tempfile.TemporaryDirectory(prefix="buck-archive-") as folder:
             written = await job.write(Path(folder, "part"))
@@ -171,65 +169,27 @@ class Archiver:
             asked.quarantined = report.quarantined
             if not written.footer.packets:
                 return  # all of them quarantined: there is nothing to put
+            await self._claims.alone(name, written.path.stat().st_size)
             await job.still_alone(known)
             faultpoint("porter.archive.before_put")
             asked.digests[str(name)] = await self._machine.slow(written.put, self._objects, name)
             faultpoint("porter.archive.after_put")
             report.stored = written.path.stat().st_size
         self._archive.refresh()
-        report.part, report.packets = name, len(written.footer.packets)
+        report.part, report.packets = name, written.footer.count
         report.rows, report.raw = written.rows, written.raw
 
-    async def _names(self, hour: int) -> list[PartName]:
-        return [name for name in await self._archive.parts() if name.hour == hour]
-
-    # ------------------------------------------------------------------------------------------------------- verdicts
-
-    async def _judge(self, hour: int, seals: Sequence[Seal], asked: _Asked) -> str:
-        """Write the hour's verdict, if it says something new."""
-        names = await self._names(hour)
-        held = _held([await self._archive.footer(name) for name in names])
-        facts = asked.conflicts, not asked.silent, hour + HOUR_S, self._healed, asked.sure
-        evidence = Evidence(seals, held, *facts, self._seen.expected.values(), self._seen.retired.values())
-        verdict = judge(self._env, evidence, hour, hour + HOUR_S)
-        before = await self._machine.slow(of_hour, self._objects, self._env, hour, "v")
-        last = await self._machine.slow(self._objects.get, str(before[-1])) if before else b"{}"
-        parts = await self._vouched(names, last, asked)
-        text = _document(verdict.document(parts=parts, quarantined=_quarantined(asked), **self._seen.document()))
-        if last != text:
-            await self._put(PartName(self._env, hour, "v", len(before)), text)
-        return verdict.state
-
-    async def _vouched(self, names: Sequence[PartName], last: bytes, asked: _Asked) -> list[dict[str, str]]:
-        """The hour's objects by digest. What no verdict names yet, and isn't ours, is proved from itself first."""
-        known = _named(last) | asked.digests
-        for name in names:
-            if str(name) not in known:
-                if wrong := await unproved(self._archive, name):
-                    numbers = ", ".join(str(key.number) for key in wrong[:5])
-                    raise FormatError(
-                        f"{name}: {len(wrong)} of its packets ({numbers}) can't be proved: was it changed?"
-                    )
-                known[str(name)] = await self._machine.slow(digest, self._objects, str(name))
-        return [{"name": str(name), "digest": known[str(name)]} for name in names]
-
-    async def _put(self, name: PartName, text: bytes) -> None:
-        with tempfile.NamedTemporaryFile(prefix="buck-verdict-") as file:
-            file.write(text)
-            file.flush()
-            await self._machine.slow(self._objects.put, str(name), Path(file.name))
+    async def _stop(self, name: PartName) -> None:
+        """Take the name of a part whose writer has died, or is slow: it must begin again."""
+        with tempfile.TemporaryDirectory(prefix="buck-archive-") as folder:
+            empty = PartWriter(Path(folder, "part"), Footer(self._env, self._cluster.width, name.hour))
+            await self._machine.slow(empty.close, ())
+            await self._machine.slow(empty.put, self._objects, name)
 
 
-def _hour_of(bucket: int) -> int:
-    return bucket - bucket % HOUR_S
-
-
-def _without(held: set[Key]) -> Callable[[Epoch, Ranges], Ranges]:
+def _without(held: Mapping[tuple[bytes, int], Ranges]) -> Callable[[Epoch, Ranges], Ranges]:
     """Wants what no part holds."""
-    numbers: defaultdict[Epoch, Ranges] = defaultdict(Ranges)
-    for key in held:
-        numbers[Epoch(key.tailer, key.epoch)].add(key.number, key.number + 1)
-    return lambda epoch, found: found - numbers[epoch] if epoch in numbers else found
+    return lambda epoch, found: found - held[epoch] if epoch in held else found
 
 
 def _of_hours(seals: Sequence[Seal], start: int, end: int) -> list[Seal]:
@@ -249,31 +209,3 @@ def _of_hours(seals: Sequence[Seal], start: int, end: int) -> list[Seal]:
                 found.append(seal)
             before = seal.until
     return found
-
-
-def _held(footers: Sequence[Footer]) -> Mapping[tuple[bytes, int], Mapping[int, Ranges]]:
-    held: defaultdict[tuple[bytes, int], defaultdict[int, Ranges]] = defaultdict(lambda: defaultdict(Ranges))
-    for footer in footers:
-        for packet in footer.packets:
-            numbers = held[packet.key.tailer, packet.key.epoch][packet.bucket]
-            numbers.add(packet.key.number, packet.key.number + 1)
-    return held
-
-
-def _named(verdict: bytes) -> dict[str, str]:
-    """The objects that a verdict names, and their digests; none if it can't be read."""
-    try:
-        return {str(part["name"]): str(part["digest"]) for part in json.loads(verdict).get("parts", ())}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _quarantined(asked: _Asked) -> list[dict[str, object]]:
-    return [
-        {"tailer": key.tailer.hex(), "epoch": f"{key.epoch:x}", "number": key.number, "reason": why}
-        for key, why in sorted(asked.quarantined.items())
-    ]
-
-
-def _document(verdict: Mapping[str, object]) -> bytes:
-    return json.dumps(verdict, indent=1, sort_keys=True).encode() + b"\n"

@@ -8,22 +8,20 @@ both are shown, as the bucks show them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from operator import itemgetter
 from types import TracebackType
 from typing import NamedTuple
 
-from porter.catalog import Footer, GroupRow, PartName, StreamRow, Stretch, parts
-from porter.objects import Objects
-from porter.parquet_read import RowGroups
+from porter.catalog import PartName, everything, parts, within
+from porter.footer import Batch, Footer, GroupRow, StreamRow, Stretch, held_in
+from porter.objects import Objects, digest
+from porter.parquet_read import RowGroups, Run
 from porter.source import Block, Piece, Scope, Span, StreamKey
 from protocol.errors import FormatError
 from protocol.kernel import Rows
 from protocol.limits import POINT_HZ
-from protocol.packet import Key
 from protocol.ranges import Ranges
 from service.machine import Machine
 
@@ -74,7 +72,7 @@ class Archive:
         self._known = False
         self._open: OrderedDict[PartName, RowGroups] = OrderedDict()
         self._footers: dict[PartName, Footer] = {}
-        self._buckets: dict[PartName, dict[Key, tuple[int, bool]]] = {}
+        self._batches: dict[PartName, defaultdict[tuple[bytes, int], list[Batch]]] = {}
         self._streams: defaultdict[StreamKey, _Stream] = defaultdict(_Stream)
         self._blocks: OrderedDict[_Place, Block] = OrderedDict()
         self._places: dict[Span, _Place] = {}
@@ -95,6 +93,26 @@ class Archive:
             self._known = True
         return self._listed
 
+    async def everything(self) -> list[PartName]:
+        """Its parts and its verdicts, as they are listed now."""
+        self.refresh()
+        found = await self._machine.slow(everything, self._objects, self._env)
+        self._listed = [name for name in found if name.kind == "p" and within(name, self._start, self._end)]
+        self._known = True
+        return [name for name in found if within(name, self._start, self._end)]
+
+    async def get(self, name: PartName) -> bytes:
+        """All bytes of an object."""
+        return await self._machine.slow(self._objects.get, str(name))
+
+    async def digest(self, name: str) -> str:
+        """SHA-256 of an object, as verdicts name it."""
+        return await self._machine.slow(digest, self._objects, name)
+
+    def leave_out(self, name: PartName) -> None:
+        """Read on as if this part were not there: it can't be read, and that was said."""
+        self._listed = [one for one in self._listed if one != name]
+
     def refresh(self) -> None:
         """Others may have written parts: list again. What was read of a part stays true for ever."""
         self._known = False
@@ -107,7 +125,9 @@ class Archive:
             self._footers[name] = footer
             for stream in footer.streams:
                 self._streams[StreamKey(stream.tailer, stream.stream)].add(name, stream)
-            self._buckets[name] = {packet.key: (packet.bucket, packet.late) for packet in footer.packets}
+            batches = self._batches[name] = defaultdict(list)
+            for batch in footer.packets:
+                batches[batch.tailer, batch.epoch].append(batch)
         return self._footers[name]
 
     async def verdicts(self) -> list[tuple[PartName, bytes]]:
@@ -125,11 +145,7 @@ class Archive:
 
     async def covers(self) -> Mapping[tuple[bytes, int], Ranges]:
         """The packets whose rows are here, of each (tailer, epoch): nobody need ask a buck for them."""
-        found: defaultdict[tuple[bytes, int], Ranges] = defaultdict(Ranges)
-        for name in await self.parts():
-            for packet in (await self.footer(name)).packets:
-                found[packet.key.tailer, packet.key.epoch].add(packet.key.number, packet.key.number + 1)
-        return found
+        return held_in([await self.footer(name) for name in await self.parts()])
 
     async def spans(self, host: bytes, path: bytes) -> Sequence[Span]:
         """All stretches of the streams read under this host and path; an empty stream has one without bytes."""
@@ -164,17 +180,14 @@ class Archive:
         block = await self._block(self._places[span])
         return Piece(span, block, 0, block.rows.count)
 
-    async def group(self, name: PartName, number: int) -> list[tuple[Piece, list[tuple[int, int, int, int]]]]:
-        """All stretches of a row group, and of each (epoch, packet, row, last) of the rows that came in one packet."""
-        found = [
-            (stream, stretch)
-            for stream in (await self.footer(name)).streams
-            for stretch in stream.stretches
-            if stretch.group == number
-        ]
-        part, pieces = await self._part(name), await self._pieces(name, number, found)
-        keys = await self._machine.slow(part.keys, number)
-        return [(piece, list(_within(keys, piece.row, piece.last))) for piece in pieces]
+    async def whole(self, name: PartName, number: int) -> tuple[Block, list[Run], list[int]]:
+        """A row group as it says itself what it is (`RowGroups.whole`). FormatError if it can't be read."""
+        part = await self._part(name)
+        return await self._machine.slow(part.whole, number)
+
+    async def group_count(self, name: PartName) -> int:
+        """How many row groups a part really has."""
+        return (await self._part(name)).count
 
     @asynccontextmanager
     async def scan(self, scope: Scope) -> AsyncIterator[AsyncIterator[tuple[int, Sequence[Piece]]]]:
@@ -204,8 +217,10 @@ class Archive:
         ]
 
     def _span(self, name: PartName, stream: StreamRow, stretch: Stretch) -> Span:
-        key = Key(stream.tailer, stretch.epoch, stretch.number)
-        bucket, late = self._buckets[name].get(key, (name.hour, False))
+        batches = self._batches[name][stream.tailer, stretch.epoch]
+        bucket, late = next(
+            ((one.bucket, one.late) for one in batches if stretch.number in one.numbers), (name.hour, False)
+        )
         return Span(
             host=stream.host,
             path=stream.path,
@@ -256,15 +271,6 @@ def _wanted(stream: StreamRow, scope: Scope) -> bool:
     return (not scope.hosts or stream.host in scope.hosts) and (not scope.paths or stream.path in scope.paths)
 
 
-def _within(keys: Sequence[tuple[int, int, int, int]], row: int, last: int) -> Iterator[tuple[int, int, int, int]]:
-    """The runs of rows that lie between two rows, cut there."""
-    for at in range(bisect_right(keys, row, key=itemgetter(2)) - 1, len(keys)):
-        epoch, packet, begin, end = keys[at]
-        if begin >= last:
-            break
-        yield epoch, packet, max(begin, row), min(end, last)
-
-
 def _outside(group: GroupRow, scope: Scope) -> bool:
     """Does a row group's time lie beside what is asked for?"""
     return bool(scope.end and group.low >= scope.end * POINT_HZ) or group.high < scope.start * POINT_HZ
@@ -272,7 +278,9 @@ def _outside(group: GroupRow, scope: Scope) -> bool:
 
 def _empty(footer: Footer, host: bytes, path: bytes) -> Iterator[Span]:
     """Streams of this path that have no event: `cat` answers with nothing, and with 0."""
-    for packet in footer.packets:
-        for one in packet.empty:
-            if (packet.host, one.path) == (host, path):
-                yield Span(host, path, one.stream, *packet.key, packet.bucket, packet.late, 0, one.at, one.at, 0, 0)
+    for batch in footer.packets:
+        for number, some in batch.empty.items() if batch.host == host else ():
+            for one in some:
+                if one.path == path:
+                    facts = batch.tailer, batch.epoch, number, batch.bucket, batch.late
+                    yield Span(host, path, one.stream, *facts, 0, one.at, one.at, 0, 0)

@@ -8,11 +8,14 @@ can't be read again, so of a tailer with any of these nothing can be said.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
-from porter.catalog import Footer
 from porter.cluster import Cluster
 from protocol.messages import Streams, StreamsAre
 from protocol.ranges import Ranges
+
+if TYPE_CHECKING:
+    from porter.footer import Footer  # and with it numpy, which audits of bucks alone need not load
 
 
 class Coverage:

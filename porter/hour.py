@@ -13,7 +13,7 @@ are written already, must stay so: if nobody gives it any more the part is begun
 from __future__ import annotations
 
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +23,21 @@ import numpy as np
 import pyarrow as pa
 
 from porter.archived import Archive
-from porter.catalog import DroppedRow, EmptyRow, Footer, PacketRow, PartName
+from porter.catalog import PartName
 from porter.coverage import Coverage
+from porter.footer import Batch, DroppedRow, EmptyRow, Footer
 from porter.merge import merged, tangles, text_of
 from porter.parquet import GROUP_LINE_MAX, GROUP_ROWS_MAX, Part, columns
 from porter.parquet_read import block_of_columns
 from porter.part import PartWriter, check_block
 from porter.shelf import Place, QuarantinedError, Shelf
+from porter.signed import Signed
 from porter.source import Block, Dropped, Origin, Piece, Span, StreamKey
 from porter.trie import Limit, Load, leaves
 from protocol.columns import WIDE_NONE
 from protocol.errors import FormatError
 from protocol.packet import Header, Key
+from protocol.seal import CONTENT_SIZE, Seal
 from service.machine import Machine
 
 LIMIT = Limit(GROUP_ROWS_MAX, GROUP_LINE_MAX)
@@ -213,15 +216,16 @@ class Hour:
     # -------------------------------------------------------------------------------------------------------- footer
 
     def _close(self, out: PartWriter) -> None:
-        empty: list[tuple[StreamKey, bytes, bytes]] = []
-        for place, header in self._shelf.headers.items():
-            if place in self._bad:
-                continue
+        good = [header for place, header in self._shelf.headers.items() if place not in self._bad]
+        for header in good:
             out.heads.update((stream.id, stream.head) for stream in header.streams)
-            row = _packet_row(header)
-            empty += [(StreamKey(header.tailer, one.stream), header.host, one.path) for one in row.empty]
-            self._footer.packets.append(row)
-        out.close(empty)
+        self._footer.packets = batches(good, Signed(map(Seal.read, self._footer.seals)))
+        out.close(
+            (StreamKey(batch.tailer, one.stream), batch.host, one.path)
+            for batch in self._footer.packets
+            for some in batch.empty.values()
+            for one in some
+        )
 
 
 def _gather(units: Iterable[list[Load]], limit: Limit) -> Iterator[_Group]:
@@ -290,8 +294,28 @@ def _packet(load: Load) -> Place:
     return load.what
 
 
-def _packet_row(header: Header) -> PacketRow:
-    streams = [(header.streams[run.stream], run.first) for run in header.runs if not run.count]
-    empty = tuple(EmptyRow(stream.id, stream.path, at) for stream, at in streams)
-    facts = header.late, header.kind.code(), header.count, header.content
-    return PacketRow(header.key, header.host, header.bucket, *facts, empty)
+def batches(headers: Iterable[Header], signed: Signed) -> list[Batch]:
+    """These packets as the footer has them; what the seals state of them is not repeated."""
+    accounts: defaultdict[tuple[object, ...], list[Header]] = defaultdict(list)
+    twins: Counter[Key] = Counter()  # the second packet of a key is in a batch of its own
+    for header in sorted(headers, key=lambda one: (one.key, one.content)):
+        facts = header.tailer, header.epoch, header.host, header.bucket, header.late, header.kind.code()
+        accounts[*facts, twins[header.key]].append(header)
+        twins[header.key] += 1
+    return [_batch(some, signed) for some in accounts.values()]
+
+
+def _batch(headers: Sequence[Header], signed: Signed) -> Batch:
+    first = headers[0]
+    stated = signed.contents(first.tailer, first.epoch, first.bucket)
+    made = Batch(first.tailer, first.epoch, first.host, first.bucket, first.late, first.kind.code())
+    made.events = tuple(header.count for header in headers)
+    for header in headers:
+        made.numbers.add(header.number, header.number + 1)
+        content = header.content[:CONTENT_SIZE]
+        if stated.get(header.number) != content:
+            made.contents[header.number] = content
+        empty = [(header.streams[run.stream], run.first) for run in header.runs if not run.count]
+        if empty:
+            made.empty[header.number] = tuple(EmptyRow(stream.id, stream.path, at) for stream, at in empty)
+    return made

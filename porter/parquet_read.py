@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from porter.objects import Reader
-from porter.parquet import SCHEMA
+from porter.parquet import SCHEMA, unescape
 from porter.source import Block
 from protocol.columns import WIDE_NONE
 from protocol.errors import FormatError
@@ -25,6 +26,20 @@ from protocol.kernel import Rows
 
 TEXT_NAMES = ["host", "shn", "app", "format", "path"]
 CONTENT = [name for name in SCHEMA.names if name != "severity"]
+
+
+class Run(NamedTuple):
+    """Rows `row` to `last` that are of one stream and of one packet. `states`: the first has its offset."""
+
+    host: bytes
+    path: bytes
+    tailer: bytes
+    stream: bytes
+    epoch: int
+    packet: int
+    row: int
+    last: int
+    states: bool
 
 
 class RowGroups:
@@ -64,12 +79,21 @@ class RowGroups:
         except (FormatError, pa.ArrowException, ValueError) as error:
             raise FormatError(f"{self.name}: row group {group}: {_said(error)}; was the object changed?") from error
 
-    def keys(self, group: int) -> list[tuple[int, int, int, int]]:
-        """(epoch, packet, first row, last row) of each run of rows with the same numbers."""
-        table = self._read(group, ["epoch", "packet"])
-        epochs, packets = table["epoch"].to_numpy(), table["packet"].to_numpy()
-        edges = [0, *(np.flatnonzero((np.diff(epochs) != 0) | (np.diff(packets) != 0)) + 1).tolist(), len(packets)]
-        return [(int(epochs[a]), int(packets[a]), a, b) for a, b in pairwise(edges) if b > a]
+    def whole(self, group: int) -> tuple[Block, list[Run], list[int]]:
+        """A row group as it says itself what it is, whatever the footer says: all rows, and whose they are.
+
+        Then the rows whose `line` is not what can be shown of their `raw` bytes: nothing else proves it.
+        """
+        table = self._read(group, SCHEMA.names)
+        try:
+            runs = _runs(table)
+            if runs and not runs[0].states:  # damage, which the run tells; all that follows it can still be looked at
+                at = table.schema.get_field_index("offset")
+                first = pa.chunked_array([pa.array([0], pa.int64()), *table["offset"].slice(1).chunks])
+                table = table.set_column(at, table.schema.field(at), first)
+            return block_of_columns(table), runs, _mended_wrongly(table)
+        except (FormatError, pa.ArrowException, ValueError) as error:
+            raise FormatError(f"{self.name}: row group {group}: {_said(error)}; was the object changed?") from error
 
     def _read(self, group: int, columns: Sequence[str]) -> pa.Table:
         try:
@@ -107,6 +131,50 @@ def block_of_columns(table: pa.Table) -> Block:
         offsets=_filled(table["offset"], -1, np.int64),
     )
     return Block(rows, names[0], names[1], formats)
+
+
+def _mended_wrongly(table: pa.Table) -> list[int]:
+    exact = pc.is_valid(table["raw"])
+    rows = np.flatnonzero(exact.to_numpy(zero_copy_only=False)).tolist()
+    shown, raw = table["line"].filter(exact).to_pylist(), table["raw"].filter(exact).to_pylist()
+    return [row for row, line, data in zip(rows, shown, raw, strict=True) if line != data.decode("utf-8", "replace")]
+
+
+def _runs(table: pa.Table) -> list[Run]:
+    """Where rows change their stream or packet, or have an offset of their own."""
+    if not table.num_rows:
+        return []
+    host, hosts = _codes(table["host"])
+    path, paths = _codes(table["path"])
+    tailer, stream = _ids(table["tailer"]), _ids(table["stream"])
+    epoch, packet = (_filled(table[name], -1, np.int64) for name in ("epoch", "packet"))
+    states = ~table["offset"].combine_chunks().is_null().to_numpy(zero_copy_only=False)
+    edge = states.copy()
+    edge[0] = True
+    for column in (host, path, epoch, packet):
+        edge[1:] |= column[1:] != column[:-1]
+    for column in (tailer, stream):
+        edge[1:] |= (column[1:] != column[:-1]).any(axis=1)
+    if int(host.max()) == WIDE_NONE or int(path.max()) == WIDE_NONE:
+        raise FormatError("rows without a host or a path")
+    rows = np.flatnonzero(edge).tolist()
+    names = [[unescape(name) for name in names] for names in (hosts, paths)]
+    return [
+        Run(
+            names[0][host[row]], names[1][path[row]], tailer[row].tobytes(), stream[row].tobytes(),
+            int(epoch[row]), int(packet[row]), row, last, bool(states[row]),
+        )
+        for row, last in pairwise([*rows, table.num_rows])
+    ]  # fmt: skip
+
+
+def _ids(column: pa.ChunkedArray) -> np.ndarray:
+    """Sixteen bytes a row."""
+    array = column.combine_chunks()
+    if array.null_count:
+        raise FormatError("rows without a tailer or a stream")
+    data = np.frombuffer(array.buffers()[1], np.uint8)
+    return data[array.offset * 16 : (array.offset + len(array)) * 16].reshape(-1, 16)
 
 
 def _said(error: Exception) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from porter.catalog import FOOTER_KEY, Footer, GroupRow, PartName, StreamRow, Stretch
+from porter.catalog import PartName
+from porter.footer import FOOTER_KEY, Check, Footer, GroupRow, StreamRow, Stretch
 from porter.objects import Objects, digest
 from porter.parquet import Part, Placed, group, writer
 from porter.parquet_read import RowGroups
@@ -46,20 +47,21 @@ class PartWriter:
         parts.sort(key=lambda part: part.place)
         times = [np.frombuffer(part.piece.block.rows.points, np.uint64)[part.rows] for part in parts]
         low, high = min(int(one.min()) for one in times), max(int(one.max()) for one in times)
-        found = _digest(zip(map(_rendered, parts), times, strict=True))
         table, placed = group(parts)
+        checks = _Checks(placed)
+        found = _digest(map(checks.add, parts, times))
         parts.clear()
         times.clear()
-        for one in placed:
-            self._note(len(self.footer.groups), one)
+        for one, check in zip(placed, checks.values, strict=True):
+            self._note(len(self.footer.groups), one, check.value)
         self.footer.groups.append(GroupRow(table.num_rows, low, high, found))
         self.rows += table.num_rows
         self._writer.write_table(table, row_group_size=table.num_rows)
 
-    def _note(self, number: int, one: Placed) -> None:
+    def _note(self, number: int, one: Placed, check: int) -> None:
         span = one.span
         key = span.source, span.host, span.path
-        stretch = Stretch(number, one.row, one.last, one.first, one.end, span.epoch, span.number)
+        stretch = Stretch(number, one.row, one.last, one.first, one.end, span.epoch, span.number, check)
         self._streams.setdefault(key, []).append(stretch)
         self.raw += one.end - one.first
 
@@ -94,13 +96,40 @@ class PartWriter:
             check_groups(held, self.footer)
 
 
+class _Checks:
+    """The checks of a row group's stretches, filled as its parts are rendered; a part may reach over several."""
+
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self.values = [Check() for _ in placed]
+        self._ends = [one.last for one in placed]
+        self._at = self._row = 0
+
+    def add(self, part: Part, points: np.ndarray) -> tuple[bytes, np.ndarray]:
+        """The part's bytes and points, counted."""
+        data, taken, text = _rendered(part), 0, 0
+        sizes = np.frombuffer(part.piece.block.rows.raw_sizes, np.uint32)[part.rows]
+        while taken < len(sizes):
+            if self._row == self._ends[self._at]:
+                self._at += 1
+            rows = min(len(sizes) - taken, self._ends[self._at] - self._row)
+            size = int(sizes[taken : taken + rows].sum())
+            self.values[self._at].add(memoryview(data)[text : text + size], points[taken : taken + rows].tobytes())
+            taken, text, self._row = taken + rows, text + size, self._row + rows
+        return data, points
+
+
 def check_groups(held: RowGroups, footer: Footer) -> None:
     """Is each row group what the footer says? FormatError if not."""
     if held.count != len(footer.groups):
         raise FormatError(f"{held.name}: {held.count} row groups, not {len(footer.groups)}; was the object changed?")
     for number, known in enumerate(footer.groups):
-        if _digest(_slices(held.block(number).rows)) != known.digest:
+        if rows_digest(held.block(number).rows) != known.digest:
             raise FormatError(f"{held.name}: row group {number} is not what was written; was the object changed?")
+
+
+def rows_digest(rows: Rows) -> bytes:
+    """What a row group's digest is over: the bytes and times of all its rows, in order."""
+    return _digest(_slices(rows))
 
 
 def check_block(header: Header, block: Block) -> None:

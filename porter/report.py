@@ -84,8 +84,8 @@ def audit_table(found: Audit) -> None:
     table("", columns, (_row(account, found) for account in found.verdict.accounts))
     for line in lines_of(found):
         print(line)
-    seen = found.verdict.state == COMPLETE and found.troubles  # nothing is missing, but the exit code is not 0
-    print("complete, but see above" if seen else found.verdict.state)
+    seen = found.troubles or found.damage  # nothing is missing, but the exit code is not 0
+    print("complete, but see above" if found.verdict.state == COMPLETE and seen else found.verdict.state)
 
 
 def _row(account: Account, found: Audit) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def lines_of(found: Audit) -> list[str]:
             since = f"from {clock_text(one.start)}" if one.start else ""
             until = f"to {clock_text(one.end)}" if one.end else ""
             lines.append(": ".join(filter(None, (who, "unknown", f"{since} {until}".strip(), one.reason))))
-    return [*lines, *found.troubles, *found.notes]
+    return [*(damage.text() for damage in found.damage), *lines, *found.troubles, *found.notes]
 
 
 def _allowed(count: int) -> str:

@@ -27,10 +27,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 from typing import NamedTuple
 
+from porter.account import COMPLETE, CONFLICTING, INCOMPLETE, UNKNOWN, WORSE, Account, Gap, Unknown
 from protocol.packet import Class, Key
 from protocol.ranges import Ranges
 from protocol.roster import EXPECTED, RETIRED, Entry, Expected, Retirement, roster
@@ -49,67 +48,7 @@ __all__ = [
     "judge",
 ]
 
-COMPLETE, UNKNOWN, INCOMPLETE, CONFLICTING = "complete", "unknown", "incomplete", "conflicting"
-_WORSE = (COMPLETE, UNKNOWN, INCOMPLETE, CONFLICTING)
 VERSION = 1
-
-
-class Gap(NamedTuple):
-    """Packets that were sealed and are not held, or that the tailer gave up."""
-
-    epoch: int
-    bucket: int
-    numbers: Ranges
-    allowed: bool
-    reason: str
-
-
-class Unknown(NamedTuple):
-    """Buckets [start, end) of which nothing can be proved; end 0: from then on."""
-
-    start: int
-    end: int
-    reason: str
-
-
-@dataclass
-class Account:
-    """One tailer's part of a verdict."""
-
-    tailer: bytes
-    host: bytes
-    seal: int = -1  # the last seal that was heeded; -1: none
-    digest: bytes = b""
-    until: int = 0  # everything before this bucket is stated
-    closed: bool = False  # its last run ended in order
-    end: str = EXPECTED  # what took it off the roster, if anything did
-    packets: int = 0
-    events: int = 0
-    raw: int = 0
-    unstated: int = 0  # packets held that no seal names (yet)
-    dropped: int = 0  # events that were dropped at the source, counted there
-    unread: int = 0  # bytes of files that went before they were read
-    dropped_allowed: int = 0  # of these two what its class allows
-    unread_allowed: int = 0
-    classes: dict[Class, Counter[str]] = field(default_factory=dict)  # what was sent and what was not, by class
-    gaps: list[Gap] = field(default_factory=list)
-    unknown: list[Unknown] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)
-
-    @property
-    def state(self) -> str:
-        """The worst thing that can be said."""
-        if self.conflicts:
-            return CONFLICTING
-        if self.gaps or self.dropped or self.unread:
-            return INCOMPLETE
-        return UNKNOWN if self.unknown else COMPLETE
-
-    @property
-    def broken(self) -> bool:
-        """Is something missing that its class does not allow to be lost?"""
-        promised = any(not gap.allowed for gap in self.gaps)
-        return promised or self.dropped > self.dropped_allowed or self.unread > self.unread_allowed
 
 
 @dataclass
@@ -123,7 +62,7 @@ class Evidence:
 
     seals: Sequence[Seal]
     held: Mapping[tuple[bytes, int], Mapping[int, Ranges]]
-    conflicts: Iterable[Key] = ()
+    conflicts: Mapping[Key, Iterable[bytes]] = field(default_factory=dict)  # and the contents of the packets, if known
     asked: bool = True
     due: int = 0
     healed: frozenset[bytes] = frozenset()
@@ -146,7 +85,7 @@ class Verdict:
     def state(self) -> str:
         """The worst of its accounts. Nothing at all is unknown: a mistyped archive must not look complete."""
         states = [account.state for account in self.accounts] or [UNKNOWN]
-        return max(*states, COMPLETE if self.asked else UNKNOWN, key=_WORSE.index)
+        return max(*states, COMPLETE if self.asked else UNKNOWN, key=WORSE.index)
 
     def document(self, **more: object) -> dict[str, object]:
         """The verdict as a JSON document; `more` are members of its own for who writes it (objects, roster)."""
@@ -157,7 +96,7 @@ class Verdict:
             "to": self.end,
             "state": self.state,
             "asked": self.asked,
-            "tailers": [_account_document(account) for account in self.accounts],
+            "tailers": [account.document() for account in self.accounts],
             **more,
         }
 
@@ -199,19 +138,21 @@ def _concerns(account: Account) -> bool:
 def _account(tailer: bytes, seals: Chain, entry: Entry | None, evidence: Evidence, window: _Window) -> Account:
     account = Account(tailer, entry.host if entry else b"")
     held = {epoch: buckets for (one, epoch), buckets in evidence.held.items() if one == tailer}
-    stated: defaultdict[int, Ranges] = defaultdict(Ranges)
     ordered = seals.ordered
     if ordered:
         _follow_chain(account, seals, window)
+    stated, given_up = _stated(ordered)
     for seal in ordered:
         for section in seal.sections:
-            stated[section.epoch] |= section.numbers
+            mine = held.get(section.epoch, {})
             if window.holds(section.bucket):
-                _weigh(account, section, held.get(section.epoch, {}), evidence)
-            _note_losses(account, section, seal, evidence, window)
+                _weigh(account, section, mine.get(section.bucket, Ranges()), given_up[section.epoch], evidence)
+            gone = section.given_up  # those that a seal states are weighed in their own bucket
+            gone = gone - Ranges.union((stated[section.epoch], *mine.values())) if gone else gone
+            _note_losses(account, section, gone, seal, evidence, window)
     unstated = _unstated(held, stated, window)
     account.unstated = sum(unstated.values())
-    _note_unstated(account, ordered, stated, window)
+    _note_unstated(account, ordered, stated, given_up, window)
     if entry is not None:
         account.end = entry.state
         _note_silence(account, entry, ordered, min(unstated, default=None), evidence.due, window)
@@ -219,10 +160,24 @@ def _account(tailer: bytes, seals: Chain, entry: Entry | None, evidence: Evidenc
         account.unknown.append(
             Unknown(window.start, 0, "no seal of this tailer was seen (the first comes a minute after a bucket's end)")
         )
-    for key in evidence.conflicts:
+    for key, contents in sorted(evidence.conflicts.items()):
         if key.tailer == tailer:
-            account.conflicts.append(f"two packets are numbered {key.number} in epoch {key.epoch:x}")
+            text = f"two packets are numbered {key.number} in epoch {key.epoch:x}"
+            names = ", ".join(sorted(content.hex()[:16] for content in contents))
+            account.conflicts.append(f"{text}: {names}" if names else text)
     return account
+
+
+def _stated(seals: Iterable[Seal]) -> tuple[dict[int, Ranges], dict[int, Ranges]]:
+    """Epoch -> all numbers that these seals state, and all that they give up."""
+    stated: defaultdict[int, list[Ranges]] = defaultdict(list)
+    given_up: defaultdict[int, list[Ranges]] = defaultdict(list)
+    for seal in seals:
+        for section in seal.sections:
+            stated[section.epoch].append(section.numbers)
+            given_up[section.epoch].append(section.given_up)
+    first, second = ({epoch: Ranges.union(some) for epoch, some in found.items()} for found in (stated, given_up))
+    return first, second
 
 
 def _unstated(held: Mapping[int, Mapping[int, Ranges]], stated: Mapping[int, Ranges], window: _Window) -> Counter[int]:
@@ -251,15 +206,20 @@ def _follow_chain(account: Account, seals: Chain, window: _Window) -> None:
             account.unknown.append(Unknown(before, after, f"{name} of its chain can't be found"))
 
 
-def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evidence: Evidence) -> None:
-    """What a seal says of one bucket, against what is there."""
+def _weigh(account: Account, section: Section, held: Ranges, given_up: Ranges, evidence: Evidence) -> None:
+    """What a seal says of one bucket, against what is there; `given_up`: by any seal, of that epoch."""
     account.packets += section.numbers.count
     account.events += section.events
     account.raw += section.raw
     sums = account.classes.setdefault(section.kind, Counter())
     sums.update(packets=section.numbers.count, events=section.events, raw=section.raw)
-    missing = section.numbers - held.get(section.bucket, Ranges()) - section.given_up
+    missing = section.numbers - held
     width = 1  # a bucket is named by its start; the reader knows how wide it is
+    gone = missing & given_up if missing else missing
+    if gone:  # its tailer could not read it back, and no buck had it
+        reason = "sealed, and given up by its tailer"
+        account.gaps.append(Gap(section.epoch, section.bucket, gone, _allowed(section.kind), reason))
+        missing -= gone
     if missing and evidence.asked and evidence.sure:
         reason = "sealed, and nobody has it"
         account.gaps.append(Gap(section.epoch, section.bucket, missing, _allowed(section.kind), reason))
@@ -268,17 +228,19 @@ def _weigh(account: Account, section: Section, held: Mapping[int, Ranges], evide
         account.unknown.append(Unknown(section.bucket, section.bucket + width, reason))
 
 
-def _note_losses(account: Account, section: Section, seal: Seal, evidence: Evidence, window: _Window) -> None:
+def _note_losses(
+    account: Account, section: Section, gone: Ranges, seal: Seal, evidence: Evidence, window: _Window
+) -> None:
     """What a seal says is missing. It is filed where the tailer noticed; `since` says from when on it may have been."""
     known = section.since == section.bucket  # the packet was given up, but its bucket is known
     since, until = section.since, section.bucket + 1 if known else max(seal.until, section.bucket + 1)
     if not window.meets(since, until):
         return
     allowed = _allowed(section.kind)
-    if section.given_up:
+    if gone:
         text = "" if known else f", which wrote them after {since}"
         reason = f"given up by its tailer{text}"
-        account.gaps.append(Gap(section.epoch, section.bucket, section.given_up, allowed, reason))
+        account.gaps.append(Gap(section.epoch, section.bucket, gone, allowed, reason))
     account.dropped += section.dropped
     account.unread += section.unread
     account.dropped_allowed += section.dropped * allowed
@@ -291,7 +253,13 @@ def _note_losses(account: Account, section: Section, seal: Seal, evidence: Evide
         account.unknown.append(Unknown(since, until, reason))
 
 
-def _note_unstated(account: Account, ordered: Sequence[Seal], stated: Mapping[int, Ranges], window: _Window) -> None:
+def _note_unstated(
+    account: Account,
+    ordered: Sequence[Seal],
+    stated: Mapping[int, Ranges],
+    given_up: Mapping[int, Ranges],
+    window: _Window,
+) -> None:
     """Numbers below the highest that a seal states, and that none does: a tailer gives them out without a hole.
 
     Where a seal is missing that was said; an epoch that a crash ended may have lost any.
@@ -303,8 +271,7 @@ def _note_unstated(account: Account, ordered: Sequence[Seal], stated: Mapping[in
     for epoch, numbers in stated.items():
         if epoch in lost or not numbers:
             continue
-        given_up = [section.given_up for section in sections if section.epoch == epoch]
-        for first, end in numbers.holes(0, numbers.last + 1) - reduce(or_, given_up, Ranges()):
+        for first, end in numbers.holes(0, numbers.last + 1) - given_up[epoch]:
             start, until = _around(ordered, epoch, first)
             if window.meets(start, until):
                 reason = f"packets {first}-{end - 1} of epoch {epoch:x} were never stated"
@@ -351,31 +318,3 @@ def _note_silence(
         account.unknown.append(Unknown(max(until, window.start), 0, reason))
     elif entry.state != EXPECTED and after is not None and after < end:
         account.unknown.append(Unknown(after, 0, "it went on after its goodbye, and has sealed nothing of that"))
-
-
-def _account_document(account: Account) -> dict[str, object]:
-    return {
-        "tailer": account.tailer.hex(),
-        "host": account.host.decode("utf-8", "backslashreplace"),
-        "state": account.state,
-        "seal": {
-            "number": account.seal,
-            "digest": account.digest.hex(),
-            "until": account.until,
-            "closing": account.closed,
-        },
-        "packets": account.packets,
-        "events": account.events,
-        "raw": account.raw,
-        "unstated": account.unstated,
-        "dropped": account.dropped,
-        "unread": account.unread,
-        "broken": account.broken,
-        "roster": account.end,
-        "classes": [{**kind._asdict(), **sums} for kind, sums in sorted(account.classes.items())],
-        "incomplete": [
-            {**gap._asdict(), "epoch": f"{gap.epoch:x}", "numbers": gap.numbers.flat()} for gap in account.gaps
-        ],
-        "unknown": [{"from": one.start, "to": one.end, "reason": one.reason} for one in account.unknown],
-        "conflicts": account.conflicts,
-    }

@@ -10,14 +10,17 @@ import pyarrow.parquet as pq
 
 from porter.archive import Archived, Archiver
 from porter.archived import Archive
-from porter.catalog import Footer, of_hour, parts
+from porter.catalog import of_hour, parts
+from porter.damage import Damage
+from porter.footer import Footer
 from porter.objects import Objects
 from porter.parquet_read import RowGroups
-from porter.proof import unproved
+from porter.proof import damage_of
 from porter.reader import Reader
+from porter.signed import Signed
 from porter.source import Piece, Scope
 from porter.transfer import Copied, cat, choose, generations
-from protocol.packet import Key
+from protocol.seal import Seal
 from service.machine import RealMachine
 from tests.porter.fleet import BUCKET, ENV, FakeBuck, FakeTailer, cluster_of
 
@@ -38,8 +41,8 @@ async def archive(bucks: Sequence[FakeBuck], objects: Objects, *, older_s: int =
 
 
 def names(objects: Objects) -> list[str]:
-    """Every object, without env and date."""
-    return [info.name.rpartition("/")[2] for info in objects.list()]
+    """Every part and verdict, without env and date."""
+    return [info.name.rpartition("/")[2] for info in objects.list() if "/claims/" not in info.name]
 
 
 def footers(objects: Objects) -> list[Footer]:
@@ -94,7 +97,11 @@ async def copy(objects: Objects, path: bytes, host: bytes = b"web1") -> tuple[by
     return b"".join(written), copied
 
 
-async def wrong(objects: Objects) -> list[Key]:
-    """Packets whose content can't be computed again from the archive."""
+async def wrong(objects: Objects) -> list[Damage]:
+    """What can't be computed again from the archive."""
     with Archive(RealMachine(), objects, ENV) as held:
-        return [key for name in await held.parts() for key in await unproved(held, name)]
+        found: list[Damage] = []
+        for name in await held.parts():
+            signed = Signed(map(Seal.read, (await held.footer(name)).seals))
+            found += [damage async for damage in damage_of(held, name, signed)]
+        return found

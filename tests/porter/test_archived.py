@@ -17,7 +17,7 @@ from porter.source import Scope
 from porter.trie import Limit
 from protocol.errors import FormatError
 from service.machine import RealMachine
-from tests.porter.archiving import archive, copy, lines, scanned, spread, wrong
+from tests.porter.archiving import archive, copy, lines, names, scanned, spread, wrong
 from tests.porter.fleet import BUCKET, ENV, FakeTailer, bucks_of, lines_of, stream_of
 from tests.porter.sealing import Chain
 from tests.porter.test_objects import S3_OPTIONS, s3_endpoint
@@ -45,7 +45,7 @@ async def test_from_and_back_to_s3_with_ranged_reads(s3_endpoint: str) -> None:
     for path, raw in FILES.items():
         assert (await copy(objects, path))[0] == raw
     assert await wrong(objects) == []
-    assert [info.name.rpartition("/")[2] for info in objects.list()] == ["22.p00.parquet", "22.v00.json"]
+    assert names(objects) == ["22.p00.parquet", "22.v00.json"]
 
 
 async def test_names_and_empty_files_are_known() -> None:
@@ -134,5 +134,8 @@ def test_commands_name_an_object_that_is_not_what_it_was(spoilt: Path, command: 
     part.write_bytes(data)
     result = run(spoilt, *command)
     assert result.exit_code == 1
+    if command[0] == "audit":  # it goes on, and names all that it finds
+        assert part.name in result.stdout
+        return
     assert result.stderr.count("\n") == 1
     assert part.name in result.stderr

@@ -11,7 +11,7 @@ from porter.audit import Audit, Found, audit, look_at_bucks
 from porter.report import audit_table, lines_of
 from porter.status import status, status_document
 from porter.verdict import COMPLETE, CONFLICTING, INCOMPLETE, UNKNOWN
-from protocol.packet import Packet, build, read
+from protocol.packet import Class, Packet, build, read
 from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of
 from tests.porter.sealing import Chain
 
@@ -30,7 +30,7 @@ async def audited(bucks: Sequence[FakeBuck], *, deep: bool = False) -> Audit:
     return audit(ENV, found)
 
 
-def fleet(copies: int = 2) -> tuple[list[FakeBuck], FakeTailer, Chain]:
+def fleet(copies: int = 3) -> tuple[list[FakeBuck], FakeTailer, Chain]:
     """Three bucks with nine packets of a tailer, in `copies` copies each, and its goodbye."""
     bucks, tailer = bucks_of(3), FakeTailer()
     for number in range(9):
@@ -50,8 +50,37 @@ async def test_a_healthy_cluster_is_complete_and_its_copies_are_counted(deep: bo
     bucks, tailer, _ = fleet()
     found = await audited(bucks, deep=deep)
     assert found.verdict.state == COMPLETE
-    assert found.copies == {tailer.key.node: {1: 0, 2: 9}}
+    assert found.copies == {tailer.key.node: {1: 0, 2: 0, 3: 9}}
+    assert found.below == {}
     assert lines_of(found) == []
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_packets_on_fewer_bucks_than_their_class_asks_for_are_counted_and_still_complete(deep: bool) -> None:
+    bucks, tailer, _ = fleet()
+    for packets in bucks[1].packets.values():
+        packets[:] = [packet for packet in packets if packet.header.number not in (4, 5)]
+    found = await audited(bucks, deep=deep)
+    assert found.verdict.state == COMPLETE
+    assert found.below == {tailer.key.node: 2}
+    assert lines_of(found) == [
+        f"web1 ({tailer.key.node.hex()[:12]}): 2 packets are on fewer bucks than their class asks for"
+    ]
+    assert found.document()["below"] == {tailer.key.node.hex(): 2}
+
+
+async def test_two_bucks_are_enough_where_there_are_no_more_and_one_for_a_class_of_one() -> None:
+    bucks, tailer = bucks_of(3), FakeTailer()
+    tailer.read(b"/log", b"a\n", kind=Class(1, False, False))
+    tailer.read(b"/log", b"b\n", first=2, kind=Class(2, False, False))
+    bucks[0].put(tailer.packets)
+    bucks[1].put(tailer.packets[1:])
+    bucks[0].seals = [Chain(tailer).seal(tailer.packets, until=BUCKET + 3 * WIDTH, goodbye=True).data]
+    assert (await audited(bucks)).below == {}
+    bucks, tailer, _ = fleet(copies=2)
+    assert (await audited(bucks)).below == {tailer.key.node: 9}
+    two = [replace(buck, peers=[other for other in bucks[:2] if other is not buck]) for buck in bucks[:2]]
+    assert (await audited(two)).below == {tailer.key.node: 6}, "three are on both"
 
 
 async def test_a_packet_that_nobody_has_is_named() -> None:
@@ -67,7 +96,7 @@ async def test_a_packet_that_nobody_has_is_named() -> None:
 
 
 async def test_with_a_dead_buck_what_is_missing_is_unknown_and_what_is_there_is_complete() -> None:
-    bucks, _, _ = fleet(copies=2)
+    bucks, tailer, _ = fleet(copies=2)
     bucks[2].dead = True
     found = await audited(bucks)
     (account,) = found.verdict.accounts
@@ -76,6 +105,7 @@ async def test_with_a_dead_buck_what_is_missing_is_unknown_and_what_is_there_is_
     assert lines_of(found) == [
         "not asked: buck2 (buck2:7000): Connection refused",
         "unknown: a tailer that only a buck that was not asked has met would be missing here",
+        f"web1 ({tailer.key.node.hex()[:12]}): 9 packets are on fewer bucks than their class asks for",
     ]
     bucks, _, _ = fleet(copies=1)
     bucks[2].dead = True
@@ -157,6 +187,19 @@ async def test_two_packets_under_one_key_are_a_conflict_even_if_no_buck_has_noti
     bucks[0].packets[BUCKET][0] = other
     found = await audited(bucks, deep=True)
     assert found.verdict.state == CONFLICTING
+    names = ", ".join(sorted(packet.header.content.hex()[:16] for packet in (other, tailer.packets[0])))
+    assert found.verdict.accounts[0].conflicts == [f"two packets are numbered 0 in epoch 1: {names}"]
+
+
+async def test_two_packets_that_a_buck_knows_of_are_both_named() -> None:
+    bucks, tailer, _ = fleet()
+    other = FakeTailer().read(b"/log", b"LINE 0\n")[0]
+    bucks[0].put([other])
+    bucks[0].conflicts = {other.header.key}
+    found = await audited(bucks)
+    assert found.verdict.state == CONFLICTING
+    for packet in (other, tailer.packets[0]):
+        assert packet.header.content.hex()[:16] in found.verdict.accounts[0].conflicts[0]
 
 
 def broken_copies(bucks: Sequence[FakeBuck], member: int, spoilt: dict[int, bytes]) -> None:
@@ -173,7 +216,8 @@ async def test_deep_names_the_corrupt_copy_and_the_good_one_counts() -> None:
     assert line.startswith(
         f"a bad copy: packet 0 of {tailer.key.node.hex()}/1 in bucket {BUCKET} on buck0 (buck0:7000)"
     )
-    assert found.copies[tailer.key.node][1] == 1
+    assert found.copies[tailer.key.node] == {1: 0, 2: 1, 3: 8}
+    assert found.below == {tailer.key.node: 1}
 
 
 async def test_deep_finds_rows_that_are_not_what_the_header_says() -> None:
@@ -198,7 +242,7 @@ async def test_deep_finds_a_packet_that_its_tailer_has_not_signed() -> None:
 
 
 async def test_status_shows_nodes_tailers_and_copies() -> None:
-    bucks, tailer, _ = fleet()
+    bucks, tailer, _ = fleet(copies=2)
     bucks[2].dead = True
     async with cluster_of(bucks) as cluster:
         document = status_document(await status(cluster, ignore))
@@ -212,3 +256,4 @@ async def test_status_shows_nodes_tailers_and_copies() -> None:
     assert nodes[2]["trouble"] == "Connection refused"
     assert document["width"] == WIDTH
     assert document["copies"] == {tailer.key.node.hex(): {2: 3, 1: 6}}
+    assert document["below"] == {tailer.key.node.hex(): 9}

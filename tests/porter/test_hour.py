@@ -157,7 +157,7 @@ async def test_a_copy_that_lies_drops_nothing_in_its_favour() -> None:
     objects = await archived(first, second)
     assert (await copy(objects, b"/a"))[0] == RAW
     assert dropped(objects) == []
-    assert [packet.key.epoch for packet in footers(objects)[0].packets] == [2]
+    assert [batch.epoch for batch in footers(objects)[0].packets] == [2]
     assert await wrong(objects) == []
 
 
@@ -280,7 +280,10 @@ async def test_late_rows_are_last_and_in_row_groups_of_their_own() -> None:
     timely, old = tables(objects)
     assert set(timely["path"]) == {"/b"}
     assert set(old["path"]) == {"/a"}
-    assert {row.key.number: row.late for row in footers(objects)[0].packets} == {0: True, 1: False}
+    assert {key.number: batch.late for batch in footers(objects)[0].packets for key in batch.each_key()} == {
+        0: True,
+        1: False,
+    }
     assert (await copy(objects, b"/a"))[0] == late
     assert await wrong(objects) == []
 

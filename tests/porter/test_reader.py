@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import pytest
-
 from porter.archive import Archiver
+from porter.archive_audit import look_at_archive
 from porter.archived import Archive
-from porter.audit import Found, audit, look_at_archive, sealed_and_gone
+from porter.audit import Found, audit, sealed_and_gone
 from porter.bucks import Bucks
 from porter.cluster import Cluster
 from porter.grep import Match, as_json, grep
@@ -22,8 +21,6 @@ from protocol.messages import Get
 from protocol.query import parse
 from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of
 from tests.porter.sealing import Chain
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 HOUR = BUCKET - BUCKET % 3600
 
@@ -89,7 +86,7 @@ async def test_archive_bucks_and_both_give_the_same() -> None:
     bucks, tailer = bucks_of(2), tailer_with(6)
     for buck in bucks:
         buck.put(tailer.packets)
-    async with cluster_of(bucks) as cluster:
+    async with cluster_of(bucks, patience=10.0) as cluster:
         archive = await archived(cluster)
         readers = [
             await reader_of(cluster, None),
@@ -111,7 +108,7 @@ def _pairs(cluster: Cluster, archive: Archive) -> Sequence[tuple[Cluster | None,
 async def test_what_is_archived_is_not_fetched_from_the_bucks_again() -> None:
     bucks, tailer = bucks_of(1), tailer_with(3)
     bucks[0].put(tailer.packets)
-    async with cluster_of(bucks) as cluster:
+    async with cluster_of(bucks, patience=10.0) as cluster:
         archive = await archived(cluster)
         fresh = tailer.read(b"/a", b"fresh line\n", first=2400, bucket=HOUR + 3600)
         bucks[0].put(fresh)
@@ -125,7 +122,7 @@ async def test_what_is_archived_is_not_fetched_from_the_bucks_again() -> None:
 async def test_what_was_read_again_after_it_was_archived_is_shown_once() -> None:
     bucks, tailer = bucks_of(1), tailer_with(2)
     bucks[0].put(tailer.packets)
-    async with cluster_of(bucks) as cluster:
+    async with cluster_of(bucks, patience=10.0) as cluster:
         archive = await archived(cluster)
         tailer.epoch, tailer.number = 2, 0
         again = lines_of(0, 40) + b"one more line\n"
@@ -140,7 +137,7 @@ async def test_the_archive_alone_can_be_audited() -> None:
     bucks, tailer = bucks_of(1), tailer_with(3)
     bucks[0].put(tailer.packets)
     bucks[0].seals = [Chain(tailer).seal(tailer.packets, until=HOUR + 3600, goodbye=True).data]
-    async with cluster_of(bucks) as cluster:
+    async with cluster_of(bucks, patience=10.0) as cluster:
         archive = await archived(cluster)
         found = Found()
         await look_at_archive(archive, found)
@@ -151,7 +148,7 @@ async def test_the_archive_alone_can_be_audited() -> None:
 
 async def archive_audit(bucks: list[FakeBuck]) -> Verdict:
     """The verdict from the archive alone."""
-    async with cluster_of(bucks) as cluster:
+    async with cluster_of(bucks, patience=10.0) as cluster:
         found = Found()
         await look_at_archive(await archived(cluster), found)
         return audit(ENV, found).verdict
@@ -210,7 +207,7 @@ async def test_packets_that_are_gone_are_said_even_if_no_hole_shows() -> None:
         tailer.read(b"/a", b"line %d\n" % number, first=7 * number)
     bucks[0].seals = [Chain(tailer).seal(tailer.packets).data]
     bucks[0].put(tailer.packets[:2])
-    async with cluster_of(bucks) as cluster:
+    async with cluster_of(bucks, patience=10.0) as cluster:
         reader = await reader_of(cluster, None)
         assert await copied(reader, b"/a") == b"line 0\nline 1\n"
         (line,) = await sealed_and_gone(reader, {tailer.key.node})

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from porter.archive_audit import look_at_archive
 from porter.archived import Archive
-from porter.audit import Audit, Found, audit, look_at_archive, look_at_bucks
+from porter.audit import Audit, Found, audit, look_at_bucks
 from porter.objects import MemoryObjects
 from porter.report import retired as report_retired
 from porter.retire import Candidate, Retired, RetireError, choose, retire

@@ -195,7 +195,7 @@ def test_what_was_lost_is_held_against_every_bucket_that_it_may_be_of() -> None:
     evidence = Evidence(chain.seals, held_of(tailer.packets))
     assert judge(ENV, evidence, end=since).state == COMPLETE
     assert judge(ENV, evidence, start=since, end=since + WIDTH).state == UNKNOWN
-    known = chain.seal(tailer.read(b"/log", b"y\n", bucket=DUE), given_up=Ranges([(2, 3)]), since=DUE, bucket=DUE)
+    known = chain.seal(tailer.read(b"/log", b"y\n", bucket=DUE), given_up=Ranges([(99, 100)]), since=DUE, bucket=DUE)
     evidence = Evidence([*chain.seals[:1], known], held_of(tailer.packets))
     assert judge(ENV, evidence, end=DUE).accounts[0].gaps == [], "of a packet that is known the bucket is known"
     assert judge(ENV, evidence, start=DUE).accounts[0].gaps
@@ -224,9 +224,10 @@ def test_two_chains_of_one_key_are_a_conflict() -> None:
 
 def test_two_packets_under_one_key_are_a_conflict() -> None:
     _, packets, chain = five()
-    verdict = judged([chain.seal(packets)], packets, conflicts=[packets[1].header.key])
+    verdict = judged([chain.seal(packets)], packets, conflicts={packets[1].header.key: [b"one", b"other"]})
     assert verdict.state == CONFLICTING
     assert "numbered 1" in verdict.accounts[0].conflicts[0]
+    assert verdict.accounts[0].conflicts[0].endswith(f"{b'one'.hex()}, {b'other'.hex()}")
 
 
 def test_what_a_crash_took_is_unknown_unless_the_files_were_read_again() -> None:
@@ -263,6 +264,21 @@ def test_a_crash_is_held_against_the_time_in_which_it_lost_something_and_not_tha
         assert [(gap.numbers, gap.allowed) for gap in account.gaps] == [(Ranges([(7, 8)]), False)]
         assert [(one.start, one.end) for one in account.unknown] == [(BUCKET + WIDTH, BUCKET + 10 * WIDTH)]
     assert judge(ENV, evidence, start=BUCKET + 10 * WIDTH).state == COMPLETE
+
+
+def test_a_packet_that_was_sealed_and_given_up_later_is_missing_from_its_own_bucket() -> None:
+    """Its tailer could not read it back. Stating it twice makes it neither there nor missing twice."""
+    _, packets, chain = five()
+    seals = [
+        chain.seal(packets),
+        chain.seal(packets[:1], given_up=Ranges([(3, 4)]), numbers=Ranges(), contents=b"", since=BUCKET),
+    ]
+    kept = [packet for packet in packets if packet.header.number != 3]
+    verdict = judged(seals, kept)
+    (gap,) = verdict.accounts[0].gaps
+    assert (verdict.state, gap.bucket, gap.numbers) == (INCOMPLETE, BUCKET, Ranges([(3, 4)]))
+    assert gap.reason == "sealed, and given up by its tailer"
+    assert judged(seals, packets).state == COMPLETE, "some buck had it after all"
 
 
 def test_a_goodbye_is_taken_back_by_packets_that_no_seal_states() -> None:
