@@ -147,6 +147,8 @@ class Reading:
         self._rows: list[_Row] = []
         self._parts: list[tuple[Part, Index]] | None = None
         self._file: File | None = None
+        self._part: Part | None = None
+        self._rotten: list[Part] = []
 
     async def batch(self) -> list[bytes]:
         """The next packets, verified; empty at the end."""
@@ -155,13 +157,18 @@ class Reading:
                 return []
             taken = self._take()
             assert self._file is not None
-            read = await self._store.machine.slow(_read_rows, self._file, taken)
+            read, error = await self._store.machine.slow(_read_rows, self._file, taken)
+            if error is not None and self._part is not None:
+                self._store.failed(self._part, error)
             good = [data for row, data in zip(taken, read, strict=True) if self._is_good(row, data)]
             if good:
                 return [data for data in good if data is not None]
 
-    def missing(self) -> list[Entry]:
-        """What was asked for and not sent."""
+    async def missing(self) -> list[Entry]:
+        """What was asked for and not sent. Copies that went bad are not claimed any more when this returns."""
+        for part in self._rotten:
+            await self._store.look_again(part)
+        self._rotten = []
         left = [(*key, numbers - self._sent[key]) for key, numbers in self._wanted.items()]
         return _fit(entry for entry in left if entry[2])[0]
 
@@ -185,11 +192,12 @@ class Reading:
         return bool(self._rows)
 
     def _open(self, part: Part) -> None:
+        self._part = part
         try:
             self._file = part.disk.open_read(part.path)
         except OSError as error:
             log.error("a part can't be opened", path=part.path, why=error.strerror or str(error))
-            self._store.counts.disk_errors.inc()
+            self._store.failed(part, error)
             self._rows = []
 
     def _take(self) -> "list[_Row]":
@@ -204,6 +212,8 @@ class Reading:
     def _is_good(self, row: "_Row", data: bytes | None) -> bool:
         if data is None:
             self._store.counts.bad_reads.inc()
+            if self._part is not None and self._part.trusted and self._part not in self._rotten:
+                self._rotten.append(self._part)
             log.error(
                 "ALARM: a stored packet is no longer good; it is not sent", bucket=self._bucket, number=row.number
             )
@@ -235,16 +245,24 @@ def _rows(index: Index, wanted: dict[GroupKey, Ranges]) -> list[_Row]:
     return rows
 
 
-def _read_rows(file: File, rows: list[_Row]) -> list[bytes | None]:
-    """Runs beside the loop. None where the packet isn't what the index says."""
-    return [_read_row(file, row) for row in rows]
+def _read_rows(file: File, rows: list[_Row]) -> tuple[list[bytes | None], OSError | None]:
+    """Runs beside the loop. None where the packet isn't what the index says; the last error of the disk, if any."""
+    found: list[bytes | None] = []
+    failure: OSError | None = None
+    for row in rows:
+        try:
+            found.append(_read_row(file, row))
+        except OSError as error:
+            failure = error
+            found.append(None)
+    return found, failure
 
 
 def _read_row(file: File, row: _Row) -> bytes | None:
+    data = file.pread(row.size, row.offset)
     try:
-        data = file.pread(row.size, row.offset)
         key = packets.read(data).header.key
-    except (OSError, FormatError):
+    except FormatError:
         return None
     return data if key == (*row.group, row.number) else None
 
@@ -266,14 +284,18 @@ def _conflicts(indexes: dict[Part, Index]) -> list[Key]:
             found.update(Key(*key, number) for number in group.conflicts())
             for other_part, other in before.get(key, ()):
                 for number in (group.ranges() & other.ranges()).numbers():
-                    if _digests(part, group, number) != _digests(other_part, other, number):
+                    ours, theirs = _digests(part, group, number), _digests(other_part, other, number)
+                    if ours != theirs and ours and theirs:
                         found.add(Key(*key, number))
             before.setdefault(key, []).append((part, group))
     return sorted(found)
 
 
 def _digests(part: Part, group: Group, number: int) -> set[bytes]:
-    return {digest_at(part, group, row) for row in group.rows(number)}
+    try:
+        return {digest_at(part, group, row) for row in group.rows(number)}
+    except OSError:
+        return set()  # a disk that can't be read is left as soon as packets are wanted from it
 
 
 def _by_path(item: tuple[tuple[StreamKey, bytes], Ranges]) -> tuple[bytes, bytes, bytes]:

@@ -186,7 +186,7 @@ class Session:
             while batch := await under_way.batch():
                 for data in batch:
                     await self.link.send(m.PacketIs(message.ask, data))
-            await self.link.send(m.Done(message.ask, tuple(under_way.missing())))
+            await self.link.send(m.Done(message.ask, tuple(await under_way.missing())))
         finally:
             under_way.close()
 

@@ -67,6 +67,7 @@ class Store:
         self.counts = counts
         self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
         self.cache = Cache(machine, env, counts, self.failed)
+        self._looking: set[Part] = set()
         self.draining = False  # leaving: nothing new is taken
         self._making = {volume: trio.Lock() for volume in self.volumes}
 
@@ -131,7 +132,12 @@ class Store:
             if group is None or not part.trusted:
                 continue
             for row in group.rows(header.number):
-                if digest_at(part, group, row) == packet.digest:
+                try:
+                    digest = digest_at(part, group, row)
+                except OSError as error:
+                    self.failed(part, error)
+                    break
+                if digest == packet.digest:
                     self.counts.repeats.inc()
                     return Stored(part, group.offsets[row]), False
                 conflict = True
@@ -264,6 +270,25 @@ class Store:
         except OSError as error:
             volume.trouble(error)
 
+    async def look_again(self, part: Part) -> None:
+        """A packet in this part went bad: read all of it, and claim from now on what is good, and nothing else."""
+        if part in self._looking:
+            return
+        self._looking.add(part)
+        try:
+            if part.is_open:
+                part.stopped = True
+                await self.close_part(part)
+            index, skipped = await self.machine.slow(part.rebuild, self.env)
+        except OSError as error:
+            self.failed(part, error)
+            return
+        finally:
+            self._looking.discard(part)
+        self.counts.skipped.inc(skipped)
+        self.cache.keep(part, index)
+        log.warning("a part was read again; what is bad in it counts no more", path=part.path, skipped=skipped)
+
     async def close_part(self, part: Part) -> None:
         """Close a part and remember its index while it is likely to be asked for."""
         index = await self._volume_of(part).close_part(part)
@@ -284,17 +309,12 @@ class Store:
 
 
 def digest_at(part: Part, group: Group, row: int) -> bytes:
-    """A packet's digest: from memory, or the last bytes of the packet in its file. b"" if they can't be read."""
+    """A packet's digest: from memory, or the last bytes of the packet in its file. OSError if they can't be read."""
     known = group.digest(row)
     if known is not None:
         return known
-    try:
-        file = part.disk.open_read(part.path)
-    except OSError:
-        return b""
+    file = part.disk.open_read(part.path)
     try:
         return file.pread(DIGEST_SIZE, group.offsets[row] + group.sizes[row] - DIGEST_SIZE)
-    except OSError:
-        return b""
     finally:
         file.close()

@@ -25,6 +25,7 @@ from porter.output import ClosedError, Output
 from porter.pinned import read_keys
 from porter.progress import progress
 from porter.reader import connect, open_reader
+from porter.repair import repair
 from porter.retire import RetireError, retire
 from porter.settings import PorterSettings
 from porter.status import status, status_document, status_tables
@@ -220,6 +221,20 @@ def certify_command(public: str, roles: tuple[str, ...], hosts: tuple[str, ...],
         except FormatError as error:
             raise ConfigError(str(error)) from error
         return DONE
+
+    _run(job, flags)
+
+
+@main.command("repair")
+@options(PorterSettings)
+def repair_command(**flags: Any) -> None:
+    """Bring packets that are on too few bucks back to their copies: bucks pull from bucks. Safe to cut short."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        async with connect(machine, settings) as cluster:
+            with progress("repair", 0, machine.now) as shown:
+                done = await repair(cluster, shown.step)
+        return report.repaired(done, as_json=settings.json_)
 
     _run(job, flags)
 

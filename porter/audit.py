@@ -153,7 +153,7 @@ async def look_at_bucks(cluster: Cluster, found: Found, start: int, end: int, de
         tell(at, f"of {len(buckets)} buckets")
         for listed in await survey_all(cluster, buckets[at : at + AT_ONCE]):
             await _look_at_bucket(cluster, listed, signed, found)
-    found.copies.members = len(cluster.members)
+    found.copies.members = sum(not member.leaving for member in cluster.members)
     found.troubles += [f"not asked: {member}: {member.trouble}" for member in cluster.silent]
     found.troubles = list(dict.fromkeys(found.troubles))
     if any(section.lost_after is not None for seal in found.seals for section in seal.sections):

@@ -16,6 +16,7 @@ from service.run import DONE, SHORTFALL
 
 if TYPE_CHECKING:
     from porter.archive import Archived
+    from porter.repair import Repaired
 
 __all__ = ["archived", "audit_table", "clock_text", "json_line", "lines_of", "size_text", "table"]
 
@@ -76,6 +77,21 @@ def retired(done: Retired, *, as_json: bool) -> int:
         for member in done.missed:
             print(f"not told: {member}: {member.trouble} (the others will tell it)")
     return SHORTFALL if done.missed else DONE
+
+
+def repaired(done: Repaired, *, as_json: bool) -> int:
+    """Print what a repair did; the exit code of the job."""
+    if as_json:
+        json_line(done.document())
+    else:
+        print(f"{done.below} packets were on too few bucks; {done.copied} copies were made; {done.left} are left")
+        if done.settled:
+            print(f"{done.settled} marks of bucks that were unsure are ended")
+        if done.bad:
+            print(f"{done.bad} copies were listed and could not be had: see bad_reads of the bucks")
+        for line in done.troubles:
+            print(line)
+    return DONE if done.whole else SHORTFALL
 
 
 def audit_table(found: Audit) -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from protocol.ranges import Ranges
 
 Group = tuple[bytes, int]  # tailer, epoch
-Holdings = Mapping[Group, Ranges]
+G = TypeVar("G", bound=Group)
 # Packets that are given to one buck before the next is chosen: so that a long run is spread.
 SPREAD: Final = 64
 
@@ -39,8 +39,8 @@ class Move(NamedTuple):
 
 
 def plan(
-    held: Mapping[bytes, Holdings],
-    wanted: Mapping[Group, Sequence[tuple[Ranges, int]]],
+    held: Mapping[bytes, Mapping[G, Ranges]],
+    wanted: Mapping[G, Sequence[tuple[Ranges, int]]],
     places: Mapping[bytes, Place],
     leaving: Collection[bytes] = (),
 ) -> list[Move]:

@@ -1,16 +1,22 @@
 """One buck fetches from another, in a simulated world."""
 
+import json
+from typing import Any
+
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buck import reading
 from buck.pulling import BURST_S, Pace
 from protocol import messages as m
 from protocol.identity import NodeKey
 from protocol.link import Asker
 from protocol.ranges import Ranges
+from service.machine import File
 from service.units import Address
+from service.web import fetch
 from tests.buck.making import BUCKET, KEY, OTHER, WIDTH, in_world, make, put_question
 from tests.buck.test_session import PORT, asking, hello, start
 from tests.simulation.machine import World
@@ -135,3 +141,26 @@ def test_a_pace_is_kept_over_any_stretch(takes: list[tuple[int, float]]) -> None
         assert now - 100.0 + BURST_S >= total / 1000.0 - 1e-6
         now += idle
     assert pace.take(1, now + 10**6) == pytest.approx(0, abs=1e-9)
+
+
+def test_C15_a_source_that_sends_rot_or_something_else_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_it_lies(file: File, row: Any) -> bytes:
+        """No digest is checked, and of number 5 comes number 6."""
+        return make(6, bytes(10)) if row.number == 5 else file.pread(row.size, row.offset)
+
+    monkeypatch.setattr(reading, "_read_row", as_it_lies)
+
+    @two_bucks()
+    async def scenario(world: World) -> None:
+        async with asking(world) as asker:
+            await put_all(asker, 8)
+        for byte in range(30, 60):
+            world.host("a").platter.corrupt("/d1/prod/20231114/221500.0.open", len(make(0, bytes(10))) * 3 + byte)
+        keys = ((KEY.node, 7, Ranges([(0, 6)])),)
+        assert (await pull(world, await node_of(world, "a"), keys)).missing == (
+            (KEY.node, 7, Ranges([(3, 4), (5, 6)])),
+        )
+        page = json.loads(await fetch(world.machine("looker"), "b", 80, "/status"))
+        assert page["counters"]["bad_pulls"] == 2
+
+    scenario()

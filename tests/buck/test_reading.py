@@ -112,7 +112,7 @@ async def test_packets_come_in_file_order_in_batches(world: World) -> None:
         under_way.close()
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert [data for batch in batches for data in batch] == [make(n) for n in order]
-    assert under_way.missing() == [(KEY.node, 7, Ranges([(5, 6)]))]
+    assert await under_way.missing() == [(KEY.node, 7, Ranges([(5, 6)]))]
 
 
 @in_world
@@ -126,7 +126,7 @@ async def test_a_copy_that_went_bad_is_missing_and_counted_never_sent(world: Wor
     under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 3)]))])
     assert await under_way.batch() == [make(0), make(2)]
     assert await under_way.batch() == []
-    assert under_way.missing() == [(KEY.node, 7, Ranges([(1, 2)]))]
+    assert await under_way.missing() == [(KEY.node, 7, Ranges([(1, 2)]))]
     assert store.counts.metrics.values()["bad_reads"] == 1
 
 
@@ -141,7 +141,7 @@ async def test_D10_a_packet_at_the_place_of_another_is_not_sent_in_its_name(worl
     inode.data[:] = make(1) + make(0)
     under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 2)]))])
     assert await under_way.batch() == []
-    assert under_way.missing() == [(KEY.node, 7, Ranges([(0, 2)]))]
+    assert await under_way.missing() == [(KEY.node, 7, Ranges([(0, 2)]))]
 
 
 @in_world

@@ -22,7 +22,7 @@ from tailer.settings import TailerSettings
 from tests.simulation.machine import SimMachine, World
 
 LISTEN, HTTP = 7000, 7001
-PATIENCE_S = 3600.0
+PATIENCE_S = 400.0
 WIDTH = 20
 
 
