@@ -41,6 +41,7 @@ cdef struct State:
     int budget, lines           # searches left, and lines gone by, in this PERIOD
     int year, month             # of the last line without a year of its own; 0: none yet
     bint part, timed
+    int kind                    # the class of the last line, where lines are dealt by class
     u64 hint, point, next_id
     Minute minute
 
@@ -67,6 +68,7 @@ cdef struct Run:
 
 cdef struct Packet:
     u64 low, high, point_min, point_max
+    int kind                    # the class of its lines, as its code
     bint late, open
     Py_ssize_t raw, raw_max
     u32 count, rows_room
@@ -890,6 +892,32 @@ cdef struct Task:               # what `take` is told, and what it answers
     Py_ssize_t size, used
     u64 offset, arrival, oldest, newest, which
     bint final
+    void *router                # (host, app) -> class; NULL: all builders are of one class
+    int kind                    # the class of the line at hand
+
+cdef int route(Task *task, const Slot *slot, text end, const Hit *seen) except -1 with gil:
+    """The class of a line, by the host and the app that it names; what it names is what `read_tail` could take out."""
+    cdef Hit hit = seen[0]                              # read_tail will read on from where it is
+    cdef text host = hit.stop + 1, host_end = NULL, app = NULL, app_end = NULL, stop = NULL
+    cdef int kind
+    if (slot != NULL and slot.format.tail and end - host >= 2 and (host - 1)[0] == c' '
+            and (slot.format.kind != ISO or slot.format.head or digit(host[0]) or letter(host[0]))):
+        host_end = name_end(host, host, end, HOST_BYTE)
+        if host_end != NULL and not (host_end < end and host_end[0] == c' '):
+            host_end = NULL
+    if host_end != NULL:
+        app = host_end + 1
+        app_end = name_end(app, app, end, APP_BYTE)
+        if app_end != NULL:
+            stop = tag_end(slot.format.head, app_end, end, &hit)
+        if stop == NULL and slot.format.kind == ISO:
+            host_end = NULL
+    names = (
+        b"" if host_end == NULL else host[:host_end - host],
+        b"" if host_end == NULL or stop == NULL else app[:app_end - app],
+    )
+    kind = (<object>task.router)[names]
+    return kind
 
 cdef inline text line_end(text p, text stop, bint final, Py_ssize_t *n, int *flags) noexcept nogil:
     """Where the next line begins, its length and flags; NULL if this one is not complete."""
@@ -917,6 +945,8 @@ cdef Packet *choose(Task *task, u64 point, int *which) noexcept nogil:
     cdef bint timely = task.oldest <= point < task.newest
     for i in range(task.packet_count):
         b = task.packets[i]
+        if task.router != NULL and b.kind != task.kind:
+            continue
         if b.open and (b.low <= point < b.high and not b.late if timely else b.late):
             which[0] = i
             return b
@@ -947,13 +977,13 @@ cdef inline void count_line(State *s, int index, int flags, u64 point) noexcept 
     if s.lines == PERIOD:
         forget(s)
 
-cdef int take(Task *task) noexcept nogil:
+cdef int take(Task *task) except -1 nogil:
     """Lines of the block into packets, until the block ends or a packet is missing or full."""
     cdef State *s = task.state
     cdef Packet *b = NULL
     cdef text p = task.begin, stop = task.begin + task.size, following
     cdef Py_ssize_t n
-    cdef int flags, index, budget, why = DONE, which = 0
+    cdef int flags, index, budget, why = DONE, which = 0, kind = -1
     cdef u64 point, low = 0, high = 0
     cdef Slot *slot
     cdef Hit hit
@@ -965,6 +995,11 @@ cdef int take(Task *task) noexcept nogil:
         index = time_of(s, p, n, &hit)
         slot = &s.slots[index] if index >= 0 else NULL
         point = <u64>hit.ticks * slot.format.scale if index >= 0 else (s.point if s.timed else task.arrival)
+        if task.router != NULL:                         # a line without a time belongs to the one before
+            task.kind = s.kind if index < 0 and s.timed else route(task, slot, p + n, &hit)
+            if task.kind != kind:
+                low = high = 0
+            kind = task.kind
         if not low <= point < high:                     # another packet than for the line before
             b = choose(task, point, &which)
             if b == NULL:
@@ -982,6 +1017,7 @@ cdef int take(Task *task) noexcept nogil:
             break
         append(b, p, n, following - p, flags, point, slot, &hit)
         count_line(s, index, flags, point)
+        s.kind = kind
         p = following
     task.used = p - task.begin
     task.which = point if why == NEED else <u64>which
@@ -992,8 +1028,13 @@ cdef int take(Task *task) noexcept nogil:
 cdef u64 STREAMS = 0            # made in this process: no two formats have the same id
 
 cdef class Stream:
-    """Format state of one stream; survives packets. `hint`: a point near which dates without a year lie."""
+    """Format state of one stream; survives packets. `hint`: a point near which dates without a year lie.
+
+    Set `route`, a map from (host, app) to a class, to deal lines by what they name: `encode` then takes builders of all
+    classes, and says in `wanted` of which class a line is that needs another."""
     cdef State s
+    cdef public object route
+    cdef public int wanted
 
     def __cinit__(self, u64 hint=0, state=b""):
         global STREAMS
@@ -1127,8 +1168,10 @@ cdef class Builder:
         if not keep_rows:
             b.rows, b.points, b.rows_room = NULL, NULL, 0
 
-    def open(self, u64 low, u64 high, bint late=False):
-        """An empty packet for points low <= p < high; `late`: for all points that are too late or too early."""
+    def open(self, u64 low, u64 high, bint late=False, int kind=0):
+        """An empty packet for points low <= p < high; `late`: for all points that are too late or too early.
+
+        `kind` is its class, for streams with a `route`."""
         cdef Packet *b = self.b
         cdef int i
         self.take_back()
@@ -1147,6 +1190,7 @@ cdef class Builder:
         empty_names(&b.apps)
         self.fresh_run = 0
         self.fresh_end = 0
+        b.kind = kind
 
     @property
     def raw(self):
@@ -1257,6 +1301,7 @@ def encode(Stream stream not None, i64 handle, const u8[::1] block, Py_ssize_t s
     task.handle, task.offset, task.arrival, task.final = handle, offset, arrival, final
     task.oldest, task.newest, task.size = oldest, newest, block.shape[0] - start
     task.which = 0
+    task.router, task.kind = NULL if stream.route is None else <void *>stream.route, 0
     if task.size == 0:
         return start, DONE, 0
     task.begin = &block[0] + start
@@ -1264,4 +1309,5 @@ def encode(Stream stream not None, i64 handle, const u8[::1] block, Py_ssize_t s
         why = take(&task)
     if why == NO_MEMORY:
         raise MemoryError
+    stream.wanted = task.kind
     return start + task.used, why, task.which

@@ -69,8 +69,11 @@ class Builder:
         self.open(0, 0)
         self.is_open = False
 
-    def open(self, low: int, high: int, late: bool = False) -> None:
-        """An empty packet for points low <= p < high; `late`: for all points that are too late or too early."""
+    def open(self, low: int, high: int, late: bool = False, kind: int = 0) -> None:
+        """An empty packet for points low <= p < high; `late`: for all points that are too late or too early.
+
+        `kind` is its class, for streams with a `route`."""
+        self.kind = kind
         self.low, self.high, self.late, self.is_open = low, high, late, True
         self.raw = self.count = self.point_min = self.point_max = 0
         self._lines: list[bytes] = []
@@ -171,7 +174,7 @@ class Builder:
         It stops before the first line that has no time in the same format, or needs another packet or a new name, or
         turns the month of times without a year, or ends a PERIOD. Returns where that line begins."""
         known = self._last_known
-        if known is None or stream.current is not known or stream.part or self.late:
+        if known is None or stream.current is not known or stream.part or self.late or stream.route is not None:
             return p
         anchor, minutes, scale, yearless = known.anchor, known.minutes, known.scale, known.yearless
         turn = stream.calendar.year, stream.calendar.month
@@ -281,9 +284,11 @@ def _line_end(data: bytes, p: int, stop: int, final: bool) -> tuple[int, int, in
     return (stop, stop, OPEN) if final else (p, p, 0)
 
 
-def _choose(builders: Sequence[Builder], point: int, timely: bool) -> int:
+def _choose(builders: Sequence[Builder], point: int, timely: bool, kind: int | None) -> int:
     """Index of the builder that takes this point, -1 if there is none."""
     for i, b in enumerate(builders):
+        if kind is not None and b.kind != kind:
+            continue
         if b.is_open and (not b.late and b.low <= point < b.high if timely else b.late):
             return i
     return -1
@@ -314,6 +319,7 @@ def encode(
     low = high = 0
     which, why = 0, DONE
     b: Builder | None = None
+    kind: int | None = None
     while p < stop:
         end, following, flags = _line_end(data, p, stop, final)
         if following == p:
@@ -326,8 +332,11 @@ def encode(
             point = ticks * known.scale
         else:
             point = stream.point if stream.timed else arrival
+        if stream.route is not None:
+            before, kind = kind, _route(stream, known, found)
+            b = b if kind == before else None
         if b is None or not low <= point < high:
-            which = _choose(builders, point, oldest <= point < newest)
+            which = _choose(builders, point, oldest <= point < newest, kind)
             if which >= 0:
                 b = builders[which]
                 low, high = (0, 0) if b.late else (max(b.low, oldest), min(b.high, newest))
@@ -346,8 +355,21 @@ def encode(
         else:
             b.append(data[p:end], following - p, flags, point)
         stream.count(known, minute if known else b"", flags & OPEN != 0, point)
+        stream.kind = kind or 0
         p = b.burst(stream, data, following, stop, low, high) if known else following
+    stream.wanted = kind or 0
     return p + shift, why, point if why == NEED else which
+
+
+def _route(stream: Stream, known: Known | None, found: re.Match[bytes] | None) -> int:
+    """The class of a line, by what it names. One without a time belongs to the one before."""
+    assert stream.route is not None
+    if known is None or found is None:
+        return stream.kind if stream.timed else stream.route[b"", b""]
+    host, app = found.group(5), found.group(6)
+    if host is None or (app is None and known.format.kind != BSD):
+        return stream.route[b"", b""]
+    return stream.route[host, app or b""]
 
 
 def _time_of(stream: Stream, data: bytes, p: int, end: int) -> tuple[Known | None, re.Match[bytes] | None, int]:

@@ -6,6 +6,7 @@ which order formats are tried, when something is learnt or forgotten.
 """
 
 import re
+from collections.abc import Mapping
 
 from protocol._kernel_py_times import Calendar, Date, layout_at, pattern
 from protocol.errors import ColumnsError
@@ -61,6 +62,8 @@ class Stream:
         self.budget = SEARCHES
         self.slots: list[Known] = []
         self.current: Known | None = None
+        self.route: Mapping[tuple[bytes, bytes], int] | None = None  # (host, app) -> class; lines are dealt by it
+        self.kind = self.wanted = 0  # the class of the last line, and of the one that needs another builder
         self.tried: dict[Format, Known] = {}  # for their minutes only
         if state:
             self._restore(Learned.decode(state))

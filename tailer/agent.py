@@ -44,11 +44,12 @@ from tailer.inputs.naming import Former, Naming
 from tailer.inputs.reader import Reader
 from tailer.inputs.watching import Watching
 from tailer.journal import Journal, JournalError, JournalFull
+from tailer.kinds import Kinds
 from tailer.members import Members
 from tailer.mend import Mender, Outcome
 from tailer.recover import recover
 from tailer.send import Sender
-from tailer.settings import Kinds, TailerSettings
+from tailer.settings import TailerSettings
 
 if TYPE_CHECKING:
     from protocol.secure import Security
@@ -70,12 +71,12 @@ log = get_log("tailer.agent")
 async def run_tailer(machine: Machine, settings: TailerSettings, stop: trio.Event) -> int:
     """Run until told to stop (or, with `--once`, until done). The exit code."""
     folder = bytes(pathlib.Path.cwd())
-    parts = Parts(settings.globs(folder), settings.excluded(folder), settings.kind_of(folder))
+    host = (settings.host or machine.host).encode()
+    parts = Parts(settings.globs(folder), settings.excluded(folder), settings.kinds(folder, host))
     if not settings.to:
         raise ConfigError("no buck to send to was given: --to HOST:PORT")
     found = await load_key(machine, settings.key_path)
     key = NodeKey.from_seed(found.seed)
-    host = (settings.host or machine.host).encode()
     security = _security(machine, settings, key)
     log.info("a tailer starts", node=key.node.hex(), key=settings.key_path, fresh=found.fresh, moved=found.moved)
     journal = await Journal.open(

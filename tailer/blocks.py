@@ -1,7 +1,8 @@
 """Bytes of streams become columns, and columns packets: cut at buckets, by size and by age.
 
 A block of one stream's bytes goes through the kernel once, which deals its lines to the open builders: one for each
-(bucket, class), one more for late lines, at most eight; lines of all streams share them. A builder that is full, old
+(bucket, class), one more for late lines, at most eight; lines of all streams share them. The class is the file's, or,
+where rules ask for what a line names, the line's own (kinds.py). A builder that is full, old
 enough, or the fullest when a ninth is wanted, is closed: its columns are compressed and a `Draft` is born, which is a
 packet without its number. The journal gives it that.
 
@@ -31,6 +32,7 @@ from protocol.formats import Format
 from protocol.kernel import DONE, FULL, NEED, Builder, Stream, encode
 from protocol.limits import BUILDERS_MAX, EARLY_S, LATE_S, POINT_HZ
 from protocol.packet import Class, Packer, Run, StreamRef
+from tailer.kinds import Route
 
 # A builder that has gathered this much may close: from here on a larger packet saves little.
 GATHER_RAW = 32 << 10
@@ -54,6 +56,7 @@ class Source:
     head: bytes
     kind: Class
     kernel: Stream
+    route: Route | None = None  # where its lines have several classes
 
     def ref(self) -> StreamRef:
         return StreamRef(self.id, self.path, self.head)
@@ -132,8 +135,9 @@ class Blocks:
         oldest, newest = self._bounds(arrival)
         origin = offset - start
         asked = -1
+        source.kernel.route = source.route
         while True:
-            mine = [one for one in self._open if one.kind == source.kind]
+            mine = [one for one in self._open if source.route is not None or one.kind == source.kind]
             builders = [one.builder for one in mine]
             start, why, which = encode(
                 source.kernel, source.handle, block, start, origin + start, arrival, final, builders, oldest, newest
@@ -146,13 +150,15 @@ class Blocks:
             if why == NEED:
                 assert asked != start, "the kernel refuses the builder that it asked for"
                 asked = start
-                self._begin(which, oldest <= which < newest, arrival, source.kind, now)
+                kind = source.kind if source.route is None else Class.from_code(source.kernel.wanted)
+                self._begin(which, oldest <= which < newest, arrival, kind, now)
             elif mine[which] in self._open:
                 self._close(mine[which])
 
     def learn(self, kernel: Stream, block: memoryview, start: int, offset: int, arrival: int) -> None:
         """Lead a stream's format state through bytes that are in packets already; nothing of it is kept."""
         scratch = self._spare.pop() if self._spare else Builder()
+        kernel.route = None
         origin, why = offset - start, FULL
         while why != DONE:
             scratch.open(0, POINT_MAX, False)
@@ -250,9 +256,9 @@ class Blocks:
     def _start(self, bucket: int, late: bool, kind: Class, now: float) -> _Open:
         builder = self._spare.pop() if self._spare else Builder()
         if late:
-            builder.open(0, POINT_MAX, True)
+            builder.open(0, POINT_MAX, True, kind.code())
         else:
-            builder.open(bucket * POINT_HZ, (bucket + self.width) * POINT_HZ, False)
+            builder.open(bucket * POINT_HZ, (bucket + self.width) * POINT_HZ, False, kind.code())
         return _Open(builder, bucket, late, kind, now, now, ContentHasher(self.host))
 
     def _close_wordy(self, mine: list[_Open]) -> None:

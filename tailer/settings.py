@@ -10,22 +10,28 @@ from service.authorized import LinkSettings
 from service.config import ConfigError
 from service.units import Duration, HostPort, Size
 from tailer.inputs.files import Glob
+from tailer.kinds import Kinds, Rule, names_like
 
 __all__ = ["ClassRule", "TailerSettings"]
 
 
 class ClassRule(BaseModel):
-    """How precious the lines of some files are. The first rule whose pattern takes a file counts."""
+    """How precious some lines are. The first rule that fits a line counts; what it leaves out fits any."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field(description="A file pattern, as on the command line.")
+    path: str = Field("", description="A file pattern, as on the command line.")
+    host: str = Field("", description="A pattern for the host that a line names; one that names none has the tailer's.")
+    app: str = Field("", description="A pattern for the application that a line names.")
     copies: int = Field(2, ge=1, le=COPIES_MAX, description="Bucks that must have a packet before it counts as stored.")
     sync: Literal["none", "packet"] = Field("none", description="Whether each packet is fsynced before its ack.")
     resend: bool = Field(True, description="Whether a third copy is made, and missing copies are mended.")
 
-    def kind(self) -> Class:
-        return Class(self.copies, self.sync == "packet", self.resend)
+    def rule(self, folder: bytes) -> Rule:
+        """The same in the form that is used; relative paths are meant in `folder`."""
+        path = Glob.parse(self.path, folder) if self.path else None
+        host, app = (names_like(pattern) if pattern else None for pattern in (self.host, self.app))
+        return Rule(path, host, app, Class(self.copies, self.sync == "packet", self.resend))
 
 
 class TailerSettings(LinkSettings):
@@ -79,7 +85,7 @@ class TailerSettings(LinkSettings):
         description="A file renamed out of sight or deleted is given up when nothing came for so long.",
     )
     open_files: int = Field(512, ge=4, description="Files kept open. More are followed, and opened in turn.")
-    classes: tuple[ClassRule, ...] = Field((), description="Rules that say how precious the lines of a file are.")
+    classes: tuple[ClassRule, ...] = Field((), description="Rules that say how precious which lines are.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TailerSettings":
@@ -115,15 +121,6 @@ class TailerSettings(LinkSettings):
     def excluded(self, folder: bytes) -> list[Glob]:
         return [Glob.parse(text if "/" in text else f"/**/{text}", folder) for text in self.exclude]
 
-    def kind_of(self, folder: bytes) -> "Kinds":
-        return Kinds([(Glob.parse(rule.path, folder), rule.kind()) for rule in self.classes])
-
-
-class Kinds:
-    """The class of a file's lines, by its path."""
-
-    def __init__(self, rules: list[tuple[Glob, Class]]) -> None:
-        self._rules = rules
-
-    def __call__(self, path: bytes) -> Class:
-        return next((kind for glob, kind in self._rules if glob.fits(path)), Class())
+    def kinds(self, folder: bytes, host: bytes) -> Kinds:
+        """The rules of the classes, for a tailer on `host`."""
+        return Kinds([rule.rule(folder) for rule in self.classes], host)

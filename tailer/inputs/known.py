@@ -163,7 +163,7 @@ class Known:
         self.counts["gone"] += 1
         if unread and not follow.ignored:
             self.counts["lost_bytes"] += unread
-            self.note_unread(unread, self.naming.kind_of(follow.path))
+            self.note_unread(unread, self.naming.kinds(follow.path))
             log.warning("a file went before it was read", path=follow.path, unread=unread)
         follow.park()
         self.naming.leave(follow)

@@ -13,11 +13,10 @@ have of a stream (`coverage`) is not read twice.
 import itertools
 import posixpath
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from protocol.identity import head_hash
-from protocol.packet import Class
 from protocol.ranges import Ranges
 from service.log import get_log
 from tailer.blocks import Source
@@ -25,6 +24,7 @@ from tailer.checkpoint import StreamState
 from tailer.inputs.begin import Day, end_of_lines, unwanted
 from tailer.inputs.files import Key, stream_of
 from tailer.inputs.follow import STATED, TAIL_MAX, Follow, first_line, kernel_stream
+from tailer.kinds import Kinds
 
 # Streams whose file is gone or cut that are remembered, so that a copy of it is known.
 LOST_MAX = 128
@@ -76,7 +76,7 @@ class Naming:
 
     def __init__(
         self,
-        kind_of: Callable[[bytes], Class],
+        kinds: Kinds,
         *,
         begin: str = "head",
         now_ns: int = 0,
@@ -90,7 +90,7 @@ class Naming:
         self.changes = 0  # grows with each stream that begins, ends, or goes on in another file
         self.awaited: dict[Key, StreamState] = {}  # known before the restart, not met yet
         self.missed: set[bytes] = set()  # known before the restart, and their files are gone or were written anew
-        self.kind_of = kind_of
+        self.kinds = kinds
         self._begin = begin  # head | end | recent: for files that are there at the first sweep
         self._day = Day(now_ns) if begin == "recent" else None
         self._same_boot = same_boot  # otherwise a power cut may have taken a log's own last lines
@@ -157,7 +157,7 @@ class Naming:
     def _source(self, stream: bytes, path: bytes, head: bytes, mtime_ns: int, state: bytes = b"") -> Source:
         kernel = kernel_stream(mtime_ns, state)
         handle = self._handle_of.pop(stream, None) or next(self._handles)
-        return Source(handle, stream, path, head_hash(head), self.kind_of(path), kernel)
+        return Source(handle, stream, path, head_hash(head), self.kinds(path), kernel, self.kinds.route(path))
 
     def _go_on(self, follow: Follow, state: StreamState) -> bool:
         """Go on with a stream in this file; False (and the stream is lost) if the file no longer has what was read."""

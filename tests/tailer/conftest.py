@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.header import Class, Header
+from protocol.header import Header
 from protocol.kernel import Rows
 from protocol.packet import build, read, unpack
 from protocol.ranges import Ranges
@@ -22,6 +22,7 @@ from tailer.inputs.files import Glob, Scanner
 from tailer.inputs.known import Known
 from tailer.inputs.naming import Naming
 from tailer.inputs.reader import Reader
+from tailer.kinds import Kinds
 
 START_NS = 1_790_000_000_000_000_000
 
@@ -67,7 +68,7 @@ class Host:
     def _start(self, states: tuple[StreamState, ...]) -> None:
         self.blocks = Blocks(300, b"host")
         naming = Naming(
-            lambda path: Class(),
+            Kinds(),
             begin=self.begin,
             now_ns=self.machine.time_ns(),
             patient=self.patient,

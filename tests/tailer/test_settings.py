@@ -67,10 +67,10 @@ def test_the_first_class_rule_that_fits_counts(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text(
         '[[classes]]\npath = "/audit/**"\ncopies = 3\nsync = "packet"\n[[classes]]\npath = "/**"\nresend = false\n'
     )
-    kinds = load(TailerSettings, {}, str(tmp_path / "t.toml"), environ={}).kind_of(b"/")
+    kinds = load(TailerSettings, {}, str(tmp_path / "t.toml"), environ={}).kinds(b"/", b"web1")
     assert kinds(b"/audit/a/b") == Class(3, True, True)
     assert kinds(b"/other") == Class(2, False, False)
-    assert settings().kind_of(b"/")(b"/x") == Class()
+    assert settings().kinds(b"/", b"web1")(b"/x") == Class()
 
 
 def test_an_unknown_key_is_an_error_with_what_was_meant(tmp_path: Path) -> None:
