@@ -23,6 +23,8 @@ from service.faults import faultpoint
 from service.machine import Disk, File
 
 PART_SIZE_MAX = 1 << 30
+RENEWED = ".new"
+COPY_SIZE = 4 << 20
 # Memory of an open part's index: half a million packets, or 25,000 streams. Then another part is begun.
 PART_COST_MAX = 32 << 20
 
@@ -198,6 +200,32 @@ class Part:
         self.index, self.size, self.synced, self.stopped = index, end, 0, True
         faultpoint("buck.bucket.after_cut")
         return torn
+
+    def renew(self) -> File:
+        """Copy an open part to a file of its own: bytes that were written anew, so that the next fsync says the truth.
+
+        After a failed fsync pages may count as clean without being on the device, until the host boots again; who took
+        the part over from a process that died can't know whether that happened. Runs beside the loop.
+        """
+        assert self.file is not None
+        with contextlib.suppress(FileNotFoundError):
+            self.disk.unlink(self.path + RENEWED)
+        copy = self.disk.open_new(self.path + RENEWED)
+        try:
+            for at in range(0, self.size, COPY_SIZE):
+                copy.write(self.file.pread(min(COPY_SIZE, self.size - at), at))
+        except OSError:
+            copy.close()
+            raise
+        return copy
+
+    def take(self, copy: File) -> None:
+        """The copy is on the device: from now on it is this part."""
+        assert self.file is not None
+        faultpoint("buck.bucket.renewed")
+        self.disk.rename(self.path + RENEWED, self.path)
+        self.file.close()
+        self.file = copy
 
     def check(self) -> None:
         """Invariants."""

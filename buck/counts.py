@@ -32,4 +32,5 @@ class Counts:
         self.skipped = metrics.counter("bytes_skipped", "Alarm: damaged bytes between good packets, found by a scan.")
         self.torn = metrics.counter("bytes_torn", "Bytes cut off a torn tail at start-up.")
         self.footers_rebuilt = metrics.counter("footers_rebuilt", "Footers that didn't verify and were made anew.")
+        self.disks_missing = metrics.counter("disks_missing", "Alarm: disks that the node had and has no more.")
         self.disk_errors = metrics.counter("disk_errors", "Alarm: errors of a disk; it is left after one.")

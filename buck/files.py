@@ -4,8 +4,11 @@
 <disk>.key                                 the node's key, beside the first disk (service/keys.py)
 <disk>/lock                                held while a process owns the disk
 <disk>/node                                the node the disk belongs to, in hex
+<disk>/id                                  the disk's own name, 16 random bytes in hex
 <disk>/<env>/width                         seconds of a window
 <disk>/<env>/clean                         only after a clean stop: nothing was left open
+<disk>/<env>/disks                         the ids of all disks that the node had at its last start
+<disk>/<env>/boot                          the boot of the host in which the disk was last taken
 <disk>/<env>/unsure                        buckets that may lack packets which were acknowledged
 <disk>/<env>/draining                      this node is leaving: it takes no new packets (on each disk)
 <disk>/<env>/peers                         the bucks ever seen (first disk)
@@ -31,6 +34,7 @@ BUCKET_MAX = (1 << 32) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = re.compile(r"[0-9]{8}")
 _PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad|left)")
+_RENEWED = re.compile(r"[0-9]{6}\.[0-9]{1,9}\.open\.new")
 _SEALS = re.compile(r"([0-9a-f]{32})\.seals")
 
 
@@ -60,6 +64,11 @@ def parse_part(day: str, name: str) -> PartName | None:
     except ValueError:
         return None
     return PartName((start - _EPOCH) // timedelta(seconds=1), int(match[2]), match[3])
+
+
+def is_renewed(name: str) -> bool:
+    """Is this a copy of an open part that a crash left unfinished?"""
+    return _RENEWED.fullmatch(name) is not None
 
 
 def is_day(name: str) -> bool:

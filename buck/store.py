@@ -8,6 +8,7 @@ is looked at again after it. Nothing is decoded: a packet's envelope says all th
 `reading.py`.
 """
 
+import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import trio
 from buck.bucket import Part
 from buck.cache import Cache
 from buck.counts import Counts
-from buck.errors import Declined
+from buck.errors import Declined, UnusableError
 from buck.files import BUCKET_MAX
 from buck.index import DIGEST_SIZE, Group, Index
 from buck.volume import Volume
@@ -35,6 +36,7 @@ NUMBER_MAX = (1 << 64) - 1
 SYNC_AFTER_S = 30.0
 SYNC_EVERY_S = 10.0
 CLOSE_AFTER_S = 600.0
+IDENTIFY_EVERY_S = 10.0
 
 
 class Stored(NamedTuple):
@@ -68,17 +70,42 @@ class Store:
         self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
         self.cache = Cache(machine, env, counts, self.failed)
         self._looking: set[Part] = set()
+        self._identified: dict[Volume, float] = {}
         self.draining = False  # leaving: nothing new is taken
         self._making = {volume: trio.Lock() for volume in self.volumes}
 
     async def open(self, node: bytes) -> None:
         """Take the disks and repair what a crash left. ConfigError or BusyError, with all disks let go."""
+        unusable: list[UnusableError] = []
         try:
             for volume in self.volumes:
-                await volume.open(node, self.width)
+                try:
+                    await volume.open(node, self.width)
+                except UnusableError as error:
+                    unusable.append(error)
+                    volume.fail(error.error)
+            if len(unusable) == len(self.volumes):
+                raise unusable[0]
+            await self._look_for_missing()
         except BaseException:
             self.release()
             raise
+
+    async def _look_for_missing(self) -> None:
+        """A disk that the node had and has no more took packets with it: any bucket may lack some."""
+        well = [volume for volume in self.volumes if volume.healthy]
+        here = frozenset(volume.id for volume in well)
+        missing = frozenset().union(*(volume.siblings for volume in well)) - here
+        if missing:
+            self.counts.disks_missing.inc(len(missing))
+            log.error("ALARM: disks of this node are missing; others may have what they held", ids=sorted(missing))
+        buckets = {bucket for volume in well for bucket in volume.parts} if missing else set()
+        for volume in well:
+            try:
+                await volume.doubt(buckets)
+                await volume.meet(here)
+            except OSError as error:
+                volume.trouble(error)
 
     async def close(self) -> None:
         """A clean stop: everything synced, closed and marked."""
@@ -253,7 +280,7 @@ class Store:
         """Look at the room of one disk, sync and close what is due there."""
         if not volume.healthy:
             return
-        await self._inherit(volume)
+        await self._identify(volume)
         volume.look_at_room()
         for part in volume.open_parts():
             now = self.machine.now()
@@ -262,13 +289,19 @@ class Store:
             elif part.synced < part.size and now >= max(part.window_end + SYNC_AFTER_S, part.last_sync + SYNC_EVERY_S):
                 await volume.durable.sync(part)
 
-    async def _inherit(self, volume: Volume) -> None:
-        """A disk that was left can't keep its marks any more: a healthy one does, so that they outlive a restart."""
-        marks = {bucket for other in self.volumes if not other.healthy for bucket in other.unsure}
+    async def _identify(self, volume: Volume) -> None:
+        """Now and then: is that still our disk, or was it taken away, or swapped?"""
+        now = self.machine.now()
+        if now < self._identified.get(volume, float("-inf")) + IDENTIFY_EVERY_S:
+            return
+        self._identified[volume] = now
         try:
-            await volume.doubt(marks)
-        except OSError as error:
-            volume.trouble(error)
+            if await self.machine.slow(volume.is_itself):
+                return
+            error = OSError(errno.ENODEV, "another disk, or none, is mounted there now", volume.root)
+        except OSError as caught:
+            error = caught
+        volume.fail(error)
 
     async def look_again(self, part: Part) -> None:
         """A packet in this part went bad: read all of it, and claim from now on what is good, and nothing else."""

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from buck.bucket import Part
 from buck.counts import Counts
 from buck.durable import Durable
-from buck.errors import SpoiltError
-from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, is_day, join, parse_part
+from buck.errors import SpoiltError, UnusableError
+from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, is_day, is_renewed, join, parse_part
 from buck.index import Index
 from buck.retention import REST_S, Room
 from service.config import ConfigError
@@ -44,6 +44,8 @@ class Volume:
         self.unsure: set[int] = set()
         self.healthy = True
         self.error = ""
+        self.id = ""  # the disk's own name
+        self.siblings: frozenset[str] = frozenset()  # the disks that the node had at its last start, by what this says
         self.room = Room(Space(1, 1))
         self.durable = Durable(machine, counts, self.fail)
         self._counts = counts
@@ -60,6 +62,7 @@ class Volume:
             disk.mkdirs(self.folder)
             await disk.fsync_folder(folder_of(self.root))
             self._lock = disk.lock(join(self.root, "lock"))
+            await self._name()
             await self._claim(join(self.root, "node"), node.hex(), "is the disk of node {}, and this node is {}")
             await self._claim(join(self.folder, "width"), str(width), "has windows of {} s, and --width says {} s")
             await disk.fsync_folder(self.root)
@@ -68,7 +71,7 @@ class Volume:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise
-            raise ConfigError(f"{self.root}: the disk can't be used: {error.strerror or error}") from error
+            raise UnusableError(self.root, error) from error
 
     async def _claim(self, path: str, mine: str, clash: str) -> None:
         """Write a fact on first use; refuse another one later."""
@@ -80,11 +83,38 @@ class Volume:
         if theirs != mine:
             raise ConfigError(f"{self.root} {clash.format(theirs, mine)}: give the right --disk, --key or --width")
 
+    async def _name(self) -> None:
+        """Read the disk's id, or give it one."""
+        disk = self.machine.disk
+        if not self._reads("id", self.root):
+            await disk.replace(join(self.root, "id"), self.machine.entropy(16).hex().encode() + b"\n", mode=0o640)
+        self.id = self._reads("id", self.root)
+        self.siblings = frozenset(self._reads("disks", self.folder).split())
+
+    async def meet(self, siblings: frozenset[str]) -> None:
+        """Write down which disks the node has now."""
+        if siblings != self.siblings:
+            text = "".join(f"{one}\n" for one in sorted(siblings))
+            await self.machine.disk.replace(join(self.folder, "disks"), text.encode(), mode=0o640)
+            self.siblings = siblings
+
+    def is_itself(self) -> bool:
+        """Is the disk still the one that was taken? Another one may be mounted there by now. OSError if it is gone."""
+        return self._reads("id", self.root) == self.id
+
+    def _reads(self, name: str, folder: str) -> str:
+        try:
+            return self.machine.disk.read_bytes(join(folder, name)).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return ""
+
     async def _recover(self) -> None:
         """List what is there, mark what is unsure, close what was left open. Safe to be cut short and done again."""
         disk = self.machine.disk
         self._read_unsure()
         names = list(self._listed())
+        boot = self.machine.boot_id.hex()
+        same_boot = self._reads("boot", self.folder) in (boot, "")
         left_open = {name.bucket for name in names if name.state == OPEN and not self._exists("clean")}
         await self.doubt(left_open | {name.bucket for name in names if name.state == BAD})
         faultpoint("buck.volume.after_unsure")
@@ -92,9 +122,11 @@ class Volume:
             part = Part(disk, self.folder, name)
             self.parts.setdefault(name.bucket, []).append(part)
             if name.state == OPEN:
-                await self._take_over(part)
+                await self._take_over(part, same_boot)
             elif name.state == CLOSED:
                 self._look_at(part)
+        if not same_boot or not self._exists("boot"):
+            await disk.replace(join(self.folder, "boot"), boot.encode() + b"\n", mode=0o640)
         if self._exists("clean"):
             disk.unlink(join(self.folder, "clean"))
             await disk.fsync_folder(self.folder)
@@ -109,17 +141,23 @@ class Volume:
                 names = []
             for name in names:
                 found = parse_part(day, name)
-                if found is None:
+                if found is None and is_renewed(name):
+                    disk.unlink(join(self.folder, day, name))
+                elif found is None:
                     log.warning("a file that is none of ours is left alone", path=join(self.folder, day, name))
                 else:
                     yield found
 
-    async def _take_over(self, part: Part) -> None:
+    async def _take_over(self, part: Part, same_boot: bool) -> None:
         """A part that a process left open: keep its good packets, cut its tail, close it."""
         index, end, skipped = await self.machine.slow(part.scan_index, self.env)
         torn = part.reopen(index, end)
         self._counts.torn.inc(torn)
         self._counts.skipped.inc(skipped)
+        if same_boot and part.size:
+            copy = await self.machine.slow(part.renew)
+            await self.machine.disk.fsync(copy)
+            part.take(copy)
         log.info("a part left open is recovered", path=part.path, packets=part.packets, torn=torn, skipped=skipped)
         await self.close_part(part)
 

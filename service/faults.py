@@ -27,6 +27,7 @@ NAMES: frozenset[str] = frozenset(
         "buck.bucket.before_cut",
         "buck.bucket.before_footer",
         "buck.bucket.before_rename",
+        "buck.bucket.renewed",
         "buck.durable.after_fsync",
         "buck.durable.before_fsync",
         "buck.pulling.stored",

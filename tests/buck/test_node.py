@@ -194,7 +194,10 @@ WRITING = [
 STOPPING = [
     "buck.bucket.before_footer", "buck.bucket.after_footer", "buck.bucket.before_rename", "buck.bucket.after_rename",
 ]  # fmt: skip
-STARTING = ["buck.volume.after_unsure", "buck.bucket.before_cut", "buck.bucket.after_cut", "buck.volume.recovered"]
+STARTING = [
+    "buck.volume.after_unsure", "buck.bucket.before_cut", "buck.bucket.after_cut", "buck.bucket.renewed",
+    "buck.volume.recovered",
+]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from buck import reading
 from buck.pulling import BURST_S, Pace
 from protocol import messages as m
+from protocol.errors import LinkLost
 from protocol.identity import NodeKey
 from protocol.link import Asker
 from protocol.ranges import Ranges
+from service.faults import armed
 from service.machine import File
 from service.units import Address
 from service.web import fetch
@@ -105,6 +107,22 @@ async def test_a_source_that_is_dead_leaves_everything_missing(world: World) -> 
     a = await node_of(world, "a")
     world.host("a").power_cut()
     assert (await pull(world, a)).missing == TEN
+
+
+@two_bucks()
+async def test_a_pull_that_a_kill_cut_short_is_asked_for_again(world: World) -> None:
+    async with asking(world) as asker:
+        await put_all(asker, 10)
+    a = await node_of(world, "a")
+    async with trio.open_nursery() as nursery:
+        dying = world.host("b").processes[0]
+        with armed("buck.pulling.stored", nth=4, action=dying.kill_here), pytest.raises(LinkLost):
+            await pull(world, a)
+        start(world.host("b"), nursery, join=(Address("a", PORT),))
+        await trio.sleep(3)
+        assert await held(world, "b") == Ranges([(0, 4)])
+        assert (await pull(world, a)).missing == ()
+        nursery.cancel_scope.cancel()
 
 
 @two_bucks(pull_rate=65_536)
