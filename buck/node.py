@@ -127,7 +127,8 @@ class Node:
 
     def _connections(self) -> int:
         """How many peers at the same time: never so many that files could not be opened any more."""
-        wanted, room = self.settings.connections, max(1, self.machine.files_max() - FILES_RESERVE)
+        wanted, files = self.settings.connections, self.machine.files_max()
+        room = files - min(FILES_RESERVE, files // 2)
         if room < wanted:
             log.warning("fewer peers than --connections are let in: raise the limit of open files", peers=room)
         return min(wanted, room)

@@ -16,6 +16,7 @@ from bench import (
     prototype,
     read,
     report,
+    secure,
     sizes,
     small_hosts,
     tailer,
@@ -69,6 +70,10 @@ def test_tailer(small: Options) -> None:
 
 def test_buck(small: Options) -> None:
     assert told(buck.run(small)) >= {"stored", "CPU, against socat"}
+
+
+def test_secure(small: Options) -> None:
+    assert told(secure.run(small)) >= {"throughput, against clear text", "a buck's core"}
 
 
 @pytest.mark.slow

@@ -157,12 +157,16 @@ def test_A6_messages_sent_back_to_who_wrote_them_open_nothing() -> None:
         listener.read(first)
 
 
+def why_bad(key: str) -> str:
+    return "not a number" if key in NOT_CANONICAL else "low order|not a number"
+
+
 @pytest.mark.parametrize("key", [*LOW_ORDER, *NOT_CANONICAL])
 def test_A10_keys_of_low_order_or_written_otherwise_are_refused(key: str) -> None:
     """As an ephemeral key, by either side; the listener's `e` is used by the dialler before anything is opened."""
     dialler, listener = both()
     wrong, first = bytes.fromhex(key), dialler.write()
-    with pytest.raises(RemoteProtocolError, match="key"):
+    with pytest.raises(RemoteProtocolError, match=why_bad(key)):
         dialler.read(wrong + bytes(2 * TAG_SIZE + KEY_SIZE))
     with pytest.raises(RemoteProtocolError):  # noqa: PT012  # which of the two lines finds it depends on the kind
         listener.read(wrong + first[KEY_SIZE:])
@@ -179,7 +183,7 @@ def test_A10_a_bad_static_key_is_refused_though_its_message_opens(key: str, monk
     )
     listener.read(dialler.write())
     dialler.read(listener.write())
-    with pytest.raises(RemoteProtocolError, match="key"):
+    with pytest.raises(RemoteProtocolError, match=why_bad(key)):
         listener.read(dialler.write())
 
 

@@ -135,8 +135,10 @@ def test_A5_a_replayed_session_opens_nothing() -> None:
 
 
 def test_A6_a_node_does_not_speak_with_itself_nor_with_its_own_bytes() -> None:
+    between = Between(*ends(security(BUCK), security(BUCK, start=50), role="buck"))
     with pytest.raises(Refused, match="this node itself"):
-        Between(*ends(security(BUCK), security(BUCK, start=50), role="buck")).shake()
+        between.shake()
+    assert len(between.script) == 2  # before the dialler has shown anything
     dialler, listener = ends()
     first = dialler.start()
     with pytest.raises(BAD):
