@@ -19,6 +19,7 @@ from buck.scan import Kind, scan
 from protocol import packet as packets
 from protocol.errors import PacketError
 from protocol.packet import Packet
+from service.costs import Unsynced
 from service.faults import faultpoint
 from service.machine import Disk, File
 
@@ -46,6 +47,7 @@ class Part:
         self.window_end = 0.0  # on the forward clock
         self.last_sync = 0.0
         self.stopped = False  # takes no more packets
+        self.unsynced = Unsynced()  # bytes by class, for who divides the cost of an fsync
         self.failed = False  # an fsync or a cut failed: what isn't synced is not ours to promise
 
     @property

@@ -1,13 +1,17 @@
 """Everything a buck counts, in one place, so that the status page and the documents name the same things."""
 
+from collections.abc import Callable
+
+from service.costs import Costs
 from service.metrics import Metrics
 
 
 class Counts:
     """The cells. Those that should stay 0 are alarms: each comes with a line in the log."""
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(self, metrics: Metrics | None = None, cpu_s: Callable[[], float] = lambda: 0.0) -> None:
         self.metrics = metrics = metrics or Metrics("buck")
+        self.costs = Costs(metrics, cpu_s)
         self.packets = metrics.counter("packets_stored", "Packets appended to a bucket file.")
         self.bytes = metrics.counter("bytes_stored", "Bytes of packets appended to bucket files.")
         self.repeats = metrics.counter("packets_repeated", "Packets that were here already: third copies, retries.")

@@ -79,7 +79,7 @@ class Durable:
         if part.file is None:
             return not part.failed
         landed = self._flights[part] = trio.Event()
-        covered = part.size
+        covered, charged = part.size, part.unsynced.take()
         try:
             faultpoint("buck.durable.before_fsync")
             await self._machine.disk.fsync(part.file)
@@ -94,4 +94,5 @@ class Durable:
         part.synced = max(part.synced, covered)
         part.last_sync = self._machine.now()
         self._counts.syncs.inc()
+        self._counts.costs.synced(charged)
         return not part.failed

@@ -65,7 +65,7 @@ class Node:
         self.machine = machine
         self.settings = settings
         self.key = NodeKey.from_seed(key_file.seed)
-        self.counts = Counts()
+        self.counts = Counts(cpu_s=machine.cpu_s)
         self.width = int(settings.width)
         self.store = Store(machine, settings.disk, settings.env, self.width, self.counts)
         self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
@@ -117,6 +117,7 @@ class Node:
             background.start_soon(gossiper.run)
             for one in (self.door, leaving, self._make_hander(leaving), self._make_healer()):
                 background.start_soon(one.run)
+            background.start_soon(self.counts.costs.run)
             background.start_soon(self.roster.run, self.members, self.hello, self.check, self.door.security)
             ready(str(here), str(Address(*there)))
             most = self._connections()

@@ -119,6 +119,7 @@ class Session:
         if packet.header.tailer != self.link.peer.node:
             raise self._foreign("packet", packet.header.tailer)
         self._check_host(packet.header.host)
+        self.home.counts.costs.moved(packet.header.kind.label, len(packet.data))
         stored = await self.home.store.put(packet)
         self.home.roster.meet(packet.header.tailer, packet.header.host)
         if packet.header.kind.sync and stored.level < SYNCED:

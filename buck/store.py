@@ -193,6 +193,8 @@ class Store:
             return None
         self.counts.packets.inc()
         self.counts.bytes.inc(len(packet.data))
+        kind = header.kind
+        self.counts.costs.written(kind.label, header.count, len(packet.data), part.unsynced, kind.sync)
         return Stored(part, offset)
 
     def _choose(self, header: Header) -> Volume:

@@ -45,6 +45,11 @@ class Class(NamedTuple):
             raise PacketError(f"{self.copies} copies: 1 to {limits.COPIES_MAX}")
         return self.copies - 1 | self.sync << 2 | self.resend << 3
 
+    @property
+    def label(self) -> str:
+        """The class in a word, as metrics have it: `2+resend`, `3+sync+resend`, `1`."""
+        return f"{self.copies}{'+sync' * self.sync}{'+resend' * self.resend}"
+
     @classmethod
     def from_code(cls, code: object) -> Class:
         """The class that `code` stands for; PacketError if it stands for none."""

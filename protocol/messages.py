@@ -16,6 +16,7 @@ from protocol import limits
 from protocol.fields import Message as Message
 from protocol.fields import Peer as Peer
 from protocol.identity import HEAD_HASH_SIZE, PUBLIC_SIZE, node_id
+from protocol.levels import Level
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from protocol.roster import Expected
@@ -25,8 +26,8 @@ ROLES: Final = ("tailer", "buck", "porter", "archie", "admin")
 REASONS: Final = (
     "full", "env", "width", "version", "size", "sum", "role", "slow", "draining", "unknown", "security",
 )  # fmt: skip
-STORED: Final = 1  # levels of Ok: written to the page cache ...
-SYNCED: Final = 2  # ... and fsynced
+STORED: Final = Level.A1  # of Ok: written to the page cache, which counts for A1 ...
+SYNCED: Final = Level.A2  # ... and fsynced, which counts for A2
 
 
 @dataclass(frozen=True, slots=True)

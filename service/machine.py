@@ -87,6 +87,9 @@ class Machine(Protocol):
     def now(self) -> float:
         """Seconds that only go forward; the clock of deadlines and ages."""
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that this process has used."""
+
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         """A TCP connection, or an OSError. The caller sets the deadline."""
 
@@ -134,6 +137,9 @@ class RealMachine:
 
     def now(self) -> float:
         return trio.current_time()
+
+    def cpu_s(self) -> float:
+        return time.process_time()
 
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(host, port)

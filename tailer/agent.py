@@ -35,6 +35,8 @@ from service.keys import load_key
 from service.log import get_log
 from service.machine import Machine
 from service.run import DONE, NOT_DONE
+from service.units import Address
+from service.web import serve_web
 from tailer.blocks import Blocks, Draft
 from tailer.checkpoint import Checkpoint
 from tailer.former import find_former
@@ -50,6 +52,7 @@ from tailer.mend import Mender, Outcome
 from tailer.recover import recover
 from tailer.send import Sender
 from tailer.settings import TailerSettings
+from tailer.web import routes
 
 if TYPE_CHECKING:
     from protocol.secure import Security
@@ -146,6 +149,11 @@ class Agent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.members.run)
             nursery.start_soon(self._sync)
+            nursery.start_soon(self.journal.costs.run)
+            if self.settings.http is not None:
+                pages = routes(self.journal, self.members, self.sender)
+                there = await nursery.start(serve_web, self.machine, *self.settings.http, pages)
+                log.info("what this tailer says of itself is here", http=str(Address(*there)))
             if self.members.security is not None:
                 nursery.start_soon(use_again, self.machine, self.settings, self.members.security.take)
             code = await self._run(stop, nursery)

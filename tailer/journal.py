@@ -31,9 +31,11 @@ from protocol.record import encode_record
 from protocol.seal import Seal
 from service.beat import until_beat
 from service.config import ConfigError
+from service.costs import Costs, Unsynced
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
+from service.metrics import Metrics
 from tailer.blocks import Draft
 from tailer.chain import Chain
 from tailer.checkpoint import Checkpoint, MemberState, State, StreamState, plain_notes
@@ -72,6 +74,8 @@ class Journal:
         self.chain = Chain()
         self.state: Callable[[], Checkpoint] | None = None
         self.counters: Counter[str] = Counter()
+        self.costs = Costs(Metrics("tailer"), machine.cpu_s)
+        self._unsynced = Unsynced()
         self._segments = Segments(machine, folder, self._head, self.counters)
         self._room = Room(machine, self._segments, self.ledger, self.counters)
         self._next = FIRST_NUMBER
@@ -86,16 +90,9 @@ class Journal:
 
     @classmethod
     async def open(
-        cls,
-        machine: Machine,
-        folder: str,
-        *,
-        env: str,
-        key: NodeKey,
-        host: bytes,
-        epoch: int,
+        cls, machine: Machine, folder: str, *, env: str, key: NodeKey, host: bytes, epoch: int,
         size_max: int | None = None,
-    ) -> "Journal":
+    ) -> "Journal":  # fmt: skip
         """Take the folder, read what is there (`recovered`), and begin a new segment. ConfigError, JournalError."""
         self = cls(machine, folder, env, key, host, epoch)
         try:
@@ -179,10 +176,10 @@ class Journal:
         self._next += 1
         self.counters["packets"] += 1
         self.counters["bytes"] += len(data)
+        self.costs.written(header.kind.label, header.count, len(data), self._unsynced, header.kind.sync)
         faultpoint("tailer.journal.appended")
-        return Packet(
-            header, data, memoryview(data)[-DIGEST_SIZE - len(draft.body) : -DIGEST_SIZE], data[-DIGEST_SIZE:]
-        )
+        body = memoryview(data)[-DIGEST_SIZE - len(draft.body) : -DIGEST_SIZE]
+        return Packet(header, data, body, data[-DIGEST_SIZE:])
 
     def _append_packet(self, data: bytes, header: Header, entry: Entry) -> None:
         segment, entry.offset = self._segments.append(data, self._moved(entry))
@@ -309,7 +306,9 @@ class Journal:
                 return
             self._write_notes()
             finished = [index for index in self._segments.all if not self.ledger.live[index]]
+            charged = self._unsynced.take()
             await self._segments.sync()
+            self.costs.synced(charged)
             self._drop(finished)
         faultpoint("tailer.journal.synced")
 
@@ -361,6 +360,11 @@ class Journal:
             self._sync_soon.set()
             with trio.move_on_after(ROOM_POLL_S):
                 await self._freed.wait()
+
+    @property
+    def used(self) -> int:
+        """Bytes in all segments."""
+        return self._segments.used
 
     @property
     def pressed(self) -> bool:

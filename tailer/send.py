@@ -243,6 +243,7 @@ class Sender:
         self.counters["sent"] += 1
         self.counters["sent_again"] += again
         self.counters["sent_bytes"] += entry.size
+        self.journal.costs.moved(entry.kind.label, entry.size)
         try:
             asked.append(Asked(buck, asker, await asker.begin(Put(0, age_ms, again, packet.data))))
         except ProtocolError:

@@ -80,6 +80,10 @@ class TailerSettings(LinkSettings):
         False,
         description="Old lines are wanted: read from the head, gathered into full packets rather than sent at once.",
     )
+    http: HostPort | None = Field(
+        None,
+        description="Where /ruok, /status and /metrics are. They only read. [nowhere]",
+    )
     rotate_wait: Duration = Field(
         5.0,
         description="A file renamed out of sight or deleted is given up when nothing came for so long.",

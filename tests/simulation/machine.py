@@ -73,6 +73,9 @@ class SimMachine:
     def now(self) -> float:
         return trio.current_time()
 
+    def cpu_s(self) -> float:
+        return trio.current_time() / 100  # a hundredth of each second
+
     async def connect(self, host: str, port: int) -> trio.abc.Stream:
         return await self.on.world.network.connect(self, host, port)
 
