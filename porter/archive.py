@@ -143,7 +143,8 @@ class Archiver:
         """The hour's next part, if there is anything that no part of it holds."""
         known = await self._archive.parts()
         names = [name for name in known if name.hour == hour]
-        held = covered([await self._archive.footer(name) for name in names])
+        footers = [await self._archive.footer(name) for name in names]
+        held, told = covered(footers), {seal for footer in footers for seal in footer.seals}
         shelf = Shelf(self._cluster, self._memory // 2)
         for bucket in buckets:
             found = await survey(self._cluster, bucket.bucket)
@@ -153,7 +154,8 @@ class Archiver:
             await shelf.fill(found, _without(held))
         report = Archived(hour, missing=sum(n.count for numbers in shelf.missing.values() for n in numbers.values()))
         if shelf.headers:
-            footer = Footer(self._env, self._cluster.width, hour, seals=list(seals))
+            fresh = [seal for seal in seals if seal not in told]  # an hour's parts are read, and pruned, together
+            footer = Footer(self._env, self._cluster.width, hour, seals=fresh)
             job = Hour(self._machine, self._archive, shelf, footer, self._memory // 2)
             await self._write(job, PartName(self._env, hour, "p", len(names)), report, asked, known)
         return report
@@ -229,7 +231,7 @@ def _without(held: set[Key]) -> Callable[[Epoch, Ranges], Ranges]:
 
 
 def _of_hours(seals: Sequence[Seal], start: int, end: int) -> list[Seal]:
-    """The seals that say something of the time since the last part, and those between: parts hold whole chains.
+    """The seals that say something of the time since the last part, and those between: hours hold whole chains.
 
     An hour without any packet has no part, so the next part has its seals too.
     """

@@ -28,7 +28,7 @@ from protocol.packet import Key
 from protocol.ranges import Ranges
 
 FOOTER_KEY = b"buck"
-FOOTER_VERSION = 1
+FOOTER_VERSION = 2  # another one whenever a member is added, goes, or means something else: readers know only theirs
 FOOTER_MAX = 256 << 20  # unpacked; an hour of a hundred thousand streams is a tenth of it
 HOUR_S = 3600
 NAME = re.compile(
@@ -64,6 +64,7 @@ class Stretch(NamedTuple):
     end: int
     epoch: int  # and number: the packet of the first row
     number: int
+    run: int  # of that packet: streams lie in a packet in the order in which they were read
 
 
 class StreamRow(NamedTuple):
@@ -164,7 +165,9 @@ class Footer:
             document = json.loads(_unpack(base64.b85decode(data)))
             version = document["version"]
             if version != FOOTER_VERSION:
-                raise FormatError(f"{name}: footer of version {version}; this porter reads {FOOTER_VERSION}: update it")
+                raise FormatError(
+                    f"{name}: footer of version {version}, this porter reads {FOOTER_VERSION}: {_advice(version)}"
+                )
             return cls(
                 str(document["env"]),
                 int(document["width"]),
@@ -223,6 +226,11 @@ def _names(objects: Objects, prefix: str, kind: str) -> list[PartName]:
 
 def _within(name: PartName, start: int, end: int) -> bool:
     return (not end or name.hour < end) and (not start or name.hour + HOUR_S > start)
+
+
+def _advice(version: object) -> str:
+    later = isinstance(version, int) and version > FOOTER_VERSION
+    return "update it" if later else "read it with the porter that wrote it"
 
 
 def _hex(value: object) -> str:

@@ -200,6 +200,7 @@ async def test_a_silent_buck_makes_the_verdict_unknown_and_the_next_run_complete
     assert report.state == verdict(objects)["state"] == "complete"
     assert (await copy(objects, b"/a"))[0] == files[b"/a"]
     assert names(objects) == ["22.p00.parquet", "22.p01.parquet", "22.v00.json", "22.v01.json"]
+    assert [len(footer.seals) for footer in footers(objects)] == [1, 0], "the hour has it: not once more in each part"
 
 
 async def test_a_verdict_names_the_objects_by_digest() -> None:

@@ -48,7 +48,7 @@ FOOTER = st.builds(
     st.lists(
         st.builds(
             StreamRow, ID, ID, NAME, NAME, NAME,
-            st.lists(st.builds(Stretch, *[COUNT] * 7), max_size=2).map(tuple),
+            st.lists(st.builds(Stretch, *[COUNT] * 8), max_size=2).map(tuple),
         ),
         max_size=2,
     ),
@@ -80,9 +80,10 @@ def test_what_is_no_footer_is_refused(data: bytes) -> None:
         Footer.decode(data, "x")
 
 
-def test_a_footer_of_another_version_says_which() -> None:
-    with pytest.raises(FormatError, match="version 9; this porter reads 1"):
-        Footer.decode(b85encode(zlib.compress(b'{"version": 9}')), "x")
+@pytest.mark.parametrize(("version", "advice"), [(9, "update it"), (1, "read it with the porter that wrote it")])
+def test_a_footer_of_another_version_says_which_and_what_to_do(version: int, advice: str) -> None:
+    with pytest.raises(FormatError, match=f"version {version}, this porter reads 2: {advice}"):
+        Footer.decode(b85encode(zlib.compress(b'{"version": %d}' % version)), "x")
 
 
 def test_names_say_hour_kind_and_number_and_others_are_not_ours() -> None:
