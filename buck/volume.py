@@ -68,7 +68,8 @@ class Volume:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise
-            raise ConfigError(f"{self.root}: the disk can't be used: {error.strerror or error}") from error
+            advice = "see who may write there (ls -ld), or name another by --disk"
+            raise ConfigError(f"{self.root}: the disk can't be used: {error.strerror or error}; {advice}") from error
 
     async def _claim(self, path: str, mine: str, clash: str) -> None:
         """Write a fact on first use; refuse another one later."""

@@ -23,6 +23,7 @@ import click
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+from service.mistakes import in_words
 from service.units import Shown
 
 PREFIX = "BUCK_"
@@ -131,7 +132,7 @@ def _mistakes(settings: type[Settings], error: ValidationError, given: dict[str,
     for mistake in error.errors(include_url=False):
         first, *rest = [str(part) for part in mistake["loc"]] or [""]
         where = ".".join([given[first].source if first in given else first, *rest])
-        what = mistake["msg"].removeprefix("Value error, ")
+        what = in_words(mistake)
         if mistake["type"] == "extra_forbidden":
             near = difflib.get_close_matches(rest[-1] if rest else first, known, 1)
             what = "unknown; " + (f"did you mean {near[0]}?" if near else "see --help for what there is")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from protocol.limits import COPIES_MAX, NAME_MAX
 from protocol.packet import Class
 from service.config import ConfigError, Settings
-from service.units import Address, Duration, HostPort, Size
+from service.units import Address, Duration, EnvName, HostPort, Size
 from tailer.inputs.files import Glob
 
 __all__ = ["ClassRule", "TailerSettings"]
@@ -53,7 +53,7 @@ class TailerSettings(Settings):
     )
     key: str = Field("", description="This tailer's key file; made at the first start. [<journal>.key]")
     host: str = Field("", description="The host's name in all packets. [this host's name]")
-    env: str = Field("prod", description="The closed domain that bucks, tailers and porters share.")
+    env: EnvName = Field("prod", description="The closed domain that bucks, tailers and porters share.")
     from_: Literal["recent", "head", "end"] = Field(
         "recent",
         alias="from",
