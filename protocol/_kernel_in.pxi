@@ -33,7 +33,13 @@ cdef struct Minute:             # the minute that was read last: most lines shar
     u8 text[MINUTE_MAX]
     int kind, given             # given: the year of the format (CTIME)
     int year, month
-    i64 seconds                 # since 1970, local
+    i64 day, seconds            # the day's begin and the minute's, since 1970, local
+
+cdef struct Again:              # a whole time of full seconds that was read last: lines of one second come together
+    u64 id                      # of its format; 0: none
+    i64 ticks
+    int size                    # of the text, and the two bytes behind that say that it ends there
+    u8 text[MINUTE_MAX + 4]
 
 cdef struct State:
     Slot *slots
@@ -43,6 +49,7 @@ cdef struct State:
     bint part, timed
     u64 hint, point, next_id
     Minute minute
+    Again again                 # of a time in that minute
 
 cdef struct Hit:                # the time that was found in a line
     i64 ticks                   # in units of the format's last digit
@@ -143,6 +150,24 @@ cdef int year_of(State *s, int m, int d, int clock, int weekday) noexcept nogil:
                 return y - k
     return 0
 
+cdef bint same_day(State *s, const Format *f, text t) noexcept nogil:
+    """A minute of the day that was read last: only its clock is read. False: no such minute, or another day."""
+    cdef Minute *m = &s.minute
+    cdef text clock = t + MINUTE_SIZE[f.kind] - 6       # HH:MM:
+    cdef int hh, mm
+    if m.kind != f.kind or m.given != f.year or f.kind == PLAIN or (s.year == 0 and yearless(f)):
+        return False                                    # a first year is chosen by the clock too
+    if not same_bytes(t, m.text, clock - t) or clock[2] != c':' or clock[5] != c':':
+        return False
+    hh = two(clock)
+    mm = two(clock + 3)
+    if hh > 23 or mm > 59:
+        return False
+    s.again.id = 0
+    m.seconds = m.day + hh * 3600 + mm * 60
+    memcpy(m.text + (clock - t), clock, 6)
+    return True
+
 cdef bint read_minute(State *s, const Format *f, text t) noexcept nogil:
     """The slow half of a time, field by field along the kind's shape; kept as the stream's last minute."""
     cdef int y = -1, m = 0, d = 0, hh = 0, mm = 0, weekday = -1
@@ -198,7 +223,9 @@ cdef bint read_minute(State *s, const Format *f, text t) noexcept nogil:
     if weekday >= 0 and days % 7 != weekday:
         return False
     s.minute.kind, s.minute.given, s.minute.year, s.minute.month = f.kind, f.year, y, m
-    s.minute.seconds = days * 86400 + hh * 3600 + mm * 60
+    s.again.id = 0
+    s.minute.day = days * 86400
+    s.minute.seconds = s.minute.day + hh * 3600 + mm * 60
     memcpy(s.minute.text, begin, MINUTE_SIZE[f.kind])
     return True
 
@@ -259,8 +286,13 @@ cdef int year_at(text x, text end) noexcept nogil:
     y = two(x + 1) * 100 + two(x + 3)
     return y if date_ok(y, 1, 1) else 0
 
-cdef bint zone_fits(const Format *f, text x, text end) noexcept nogil:
-    """Is what comes behind the digits just what the format says, and no more?"""
+cdef inline bint zone_fits(const Format *f, text x, text end) noexcept nogil:
+    """Is what comes behind the digits just what the format says, and no more? First what nearly all lines have."""
+    if f.zone_len == 0 and f.kind != EPOCH and f.kind != CTIME and end - x > 1 and x[0] == c' ' and letter(x[1]):
+        return True
+    return zone_fits_slowly(f, x, end)
+
+cdef bint zone_fits_slowly(const Format *f, text x, text end) noexcept nogil:
     cdef i32 offset
     cdef u8 c
     if end - x < f.zone_len:
@@ -276,7 +308,7 @@ cdef bint zone_fits(const Format *f, text x, text end) noexcept nogil:
         if f.kind == CTIME:
             return not digit(c) and year_at(x, end) == 0
         return not digit(c) and ((c != c'Z' and c != c'+' and c != c'-') or zone_at(x, end, &offset) == 0)
-    if memcmp(x, f.zone, f.zone_len) != 0:
+    if not same_bytes(x, f.zone, f.zone_len):
         return False
     if f.kind == CTIME:
         return end - x == f.zone_len or not digit(x[f.zone_len])
@@ -293,10 +325,10 @@ cdef bint match_at(State *s, const Format *f, text t, text end, Hit *hit) noexce
     if f.kind == EPOCH:
         if t[0] != c'1' and t[0] != c'2':               # 2001 to 2065: other numbers of ten digits are no times
             return False
-        for k in range(10):
-            if not digit(t[k]):
-                return False
-            seconds = seconds * 10 + t[k] - 48
+        seconds, v = digits_8(t, 8), two(t + 8)
+        if seconds < 0 or v > 99:
+            return False
+        seconds = seconds * 100 + v
         x = t + 10
     else:
         if f.kind == ISO:
@@ -306,7 +338,7 @@ cdef bint match_at(State *s, const Format *f, text t, text end, Hit *hit) noexce
             k = t[4] if f.kind == BSD else t[8]
             if k <= c'0' and k != f.sep:
                 return False
-        if not same_minute(&s.minute, f, t) and not read_minute(s, f, t):
+        if not same_minute(&s.minute, f, t) and not same_day(s, f, t) and not read_minute(s, f, t):
             return False
         x = t + MINUTE_SIZE[f.kind]
         v = two(x)
@@ -320,10 +352,15 @@ cdef bint match_at(State *s, const Format *f, text t, text end, Hit *hit) noexce
         x += 1
     elif f.digits == 0 and end - x > 1 and (x[0] == c'.' or x[0] == c',') and digit(x[1]):
         return False
-    for k in range(f.digits):
-        if not digit(x[k]):
+    if f.digits and end - x >= 8:
+        fraction = digits_8(x, f.digits)
+        if fraction < 0:
             return False
-        fraction = fraction * 10 + x[k] - 48
+    else:
+        for k in range(f.digits):
+            if not digit(x[k]):
+                return False
+            fraction = fraction * 10 + x[k] - 48
     x += f.digits
     hit.stop = x + f.zone_out
     if f.extra:
@@ -581,15 +618,11 @@ cdef void forget(State *s) noexcept nogil:
 # ---------------------------------------------------------------- host, app, pid
 
 cdef inline bint is_name(const Names *d, int i, text p, Py_ssize_t n) noexcept nogil:
-    return i < d.count and d.size[i] == n and memcmp(d.pool + d.start[i], p, n) == 0
+    return i < d.count and d.size[i] == n and same_bytes(d.pool + d.start[i], p, n)
 
 cdef int find_name(const Names *d, text p, Py_ssize_t n, u32 *where) noexcept nogil:
     """Index of a name; -1 if it is not in there, and `where` says in which slot it belongs."""
-    cdef u32 h = 2166136261U, i
-    cdef Py_ssize_t k
-    for k in range(n):
-        h = (h ^ p[k]) * 16777619U
-    i = (h ^ (h >> 15)) & 1023
+    cdef u32 i = hash_of(p, n) >> 22
     while d.slot[i]:
         if is_name(d, d.slot[i] - 1, p, n):
             return d.slot[i] - 1
@@ -609,7 +642,11 @@ cdef int add_name(Names *d, u32 where, text p, Py_ssize_t n) noexcept nogil:
 cdef inline text name_end(text p, text x, text end, u8 bits) noexcept nogil:
     """Where the name at p ends, looking from x on (what is before is one already); NULL if it is empty or too long."""
     cdef text limit = end if end - p <= NAME_REACH else p + NAME_REACH + 1
-    while x < limit and NAME_BYTES[x[0]] & bits:
+    cdef unsigned int stops = 0
+    while stops == 0 and limit - x >= 16:
+        stops = stops_16(x, bits == APP_BYTE)
+        x += __builtin_ctz(stops) if stops else 16
+    while stops == 0 and x < limit and NAME_BYTES[x[0]] & bits:
         x += 1
     return x if x > p and x - p <= NAME_REACH else NULL
 
@@ -617,6 +654,7 @@ cdef inline text tag_end(int head, text b, text end, Hit *hit) noexcept nogil:
     """Reads `[pid]: ` or `: ` behind an app's name (RFC 5424: ` pid ` or ` - `); where it ends, or NULL."""
     cdef text first
     cdef i32 pid = 0
+    cdef int digits = 0
     if end - b < 2:
         return NULL
     if b[0] == c':':
@@ -627,9 +665,13 @@ cdef inline text tag_end(int head, text b, text end, Hit *hit) noexcept nogil:
     if head == 2 and b[0] == c'-':
         return b + 2 if end - b > 1 and b[1] == c' ' else NULL
     first = b
-    while b < end and b - first < PIDS and digit(b[0]):
-        pid = pid * 10 + b[0] - 48
-        b += 1
+    if end - b >= 8:
+        pid = <i32>digits_run(b, &digits)
+        b += digits
+    if end - first < 8 or digits == 8:
+        while b < end and b - first < PIDS and digit(b[0]):
+            pid = pid * 10 + b[0] - 48
+            b += 1
     if b == first or (first[0] == c'0' and b - first > 1):      # a leading zero would not come back
         return NULL
     if head == 2:
@@ -647,7 +689,7 @@ cdef inline text read_app(Packet *b, int head, text app, text end, Hit *hit, tex
     cdef int size = b.apps.size[b.app]
     if end - app > size and is_name(&b.apps, b.app, app, size):
         x += size                                       # begins like the line before
-    app_end[0] = name_end(app, x, end, APP_BYTE)
+    app_end[0] = x if x != app and x < end and not NAME_BYTES[x[0]] & APP_BYTE else name_end(app, x, end, APP_BYTE)
     if app_end[0] == NULL:
         return NULL
     hit.app = b.app if size and app_end[0] == app + size and x != app else -1
@@ -708,7 +750,7 @@ cdef inline void read_tail(Packet *b, const Format *f, text end, Hit *hit) noexc
 cdef bint more_lines(Packet *b, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t room = 2 * b.lines_room if b.lines_room else 16384
     cdef u8 *lines
-    while room < b.lines_size + n:
+    while room < b.lines_size + n + COPY_SLACK:
         room *= 2
     lines = <u8 *>realloc(b.lines, room)
     if lines == NULL:
@@ -800,7 +842,7 @@ cdef int make_room(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 poin
         return FULL
     if slot != NULL and slot.id != b.ticks_id and b.format_count == FORMATS_MAX and format_index(b, slot) < 0:
         return FULL
-    if b.lines_size + size + 1 > b.lines_room and not more_lines(b, size + 1):
+    if b.lines_size + size + 1 + COPY_SLACK > b.lines_room and not more_lines(b, size + 1):
         return NO_MEMORY
     if b.count == b.rows_room and not more_rows(b):
         return NO_MEMORY
@@ -810,7 +852,7 @@ cdef int make_room(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 poin
 cdef inline int room_for(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 point, Py_ssize_t size) noexcept nogil:
     """`make_room`, and before it the test that nearly all lines pass: all is as it was for the line before."""
     cdef const Run *run = b.run
-    if (b.raw + size <= b.raw_max and b.count < b.rows_room and b.lines_size + size < b.lines_room
+    if (b.raw + size <= b.raw_max and b.count < b.rows_room and b.lines_size + size + COPY_SLACK < b.lines_room
             and run.end == offset and run.handle == handle and slot != NULL and slot.id == b.ticks_id):
         return DONE
     return make_room(b, slot, handle, offset, point, size)
@@ -845,12 +887,13 @@ cdef inline void put_tail(Packet *b, const Hit *hit) noexcept nogil:
         if hit.flags & F_APP:
             put(b, 5, <u8>hit.app)
             if hit.flags & F_PID:
-                b.end[6] = put_varint(b.end[6], zigzag(hit.pid - b.pid[hit.app]))
+                b.end[6] = put_varint_evenly(b.end[6], zigzag(hit.pid - b.pid[hit.app]))
                 b.pid[hit.app] = hit.pid
 
-cdef inline void append(Packet *b, text line, Py_ssize_t n, Py_ssize_t size, int flags, u64 point,
+cdef inline void append(Packet *b, text line, Py_ssize_t n, text following, text stop, int flags, u64 point,
                         const Slot *slot, Hit *hit) noexcept nogil:
-    """The line's text without its hole, and the columns. There is room: `make_room` said so."""
+    """The line's text without its hole, and the columns. There is room: `make_room` said so. The block goes to `stop`."""
+    cdef Py_ssize_t size = following - line
     cdef u8 *o = b.lines + b.lines_size
     cdef Run *run = b.run
     if slot != NULL:
@@ -860,11 +903,11 @@ cdef inline void append(Packet *b, text line, Py_ssize_t n, Py_ssize_t size, int
             put_tail(b, hit)
         flags |= hit.flags
         if hit.at:
-            memcpy(o, line, hit.at)
+            copy_start(o, line, hit.at, stop)
             o += hit.at
         n = line + n - hit.stop
         line = hit.stop
-    memcpy(o, line, n)
+    copy_line(o, line, n, stop)
     o[n] = 10
     b.lines_size = o + n + 1 - b.lines
     put(b, 1, <u8>flags)
@@ -922,23 +965,38 @@ cdef Packet *choose(Task *task, u64 point, int *which) noexcept nogil:
             return b
     return NULL
 
+cdef inline void remember(State *s, const Slot *slot, text line, Py_ssize_t n, const Hit *hit) noexcept nogil:
+    """A time that begins its line, in full seconds and followed by a space and a letter: who has the same has its ticks."""
+    cdef const Format *f = &slot.format
+    cdef int size = f.text_len + 2
+    if f.digits or f.zone_len or f.head or f.anchor_len or f.kind == EPOCH or f.kind == CTIME or n < size:
+        return
+    if line[size - 2] == c' ' and letter(line[size - 1]):
+        s.again.id, s.again.ticks, s.again.size = slot.id, hit.ticks, size
+        memcpy(s.again.text, line, size)
+
 cdef inline int time_of(State *s, text line, Py_ssize_t n, Hit *hit) noexcept nogil:
     """Index of the format of the line's time, -1 if it has none."""
+    cdef Slot *slot
     hit.flags = F_TIME
     if s.part or n < 10:                                # the rest of a line has no time of its own
         return -1
-    if s.current >= 0 and match(s, &s.slots[s.current].format, line, n, hit):
-        return s.current
+    if s.current >= 0:
+        slot = &s.slots[s.current]
+        if s.again.id == slot.id and n >= s.again.size and same_bytes(line, s.again.text, s.again.size):
+            hit.ticks, hit.at, hit.stop = s.again.ticks, 0, line + s.again.size - 2
+            return s.current
+        if match(s, &slot.format, line, n, hit):
+            remember(s, slot, line, n, hit)
+            return s.current
     return learn(s, line, n, hit)
 
 cdef inline void count_line(State *s, int index, int flags, u64 point) noexcept nogil:
     """The line is taken: what the stream learns from it, and only now."""
-    cdef int kind
     if index >= 0:
         s.current = index
         s.slots[index].hits += 1
-        kind = s.slots[index].format.kind
-        if kind == BSD or kind == ANDROID or (kind == CTIME and s.slots[index].format.year == 0):
+        if yearless(&s.slots[index].format):
             s.year, s.month = s.minute.year, s.minute.month
         s.timed = True
     s.point = point
@@ -980,7 +1038,7 @@ cdef int take(Task *task) noexcept nogil:
             if index < 0:
                 s.budget = budget                       # it will be searched again
             break
-        append(b, p, n, following - p, flags, point, slot, &hit)
+        append(b, p, n, following, stop, flags, point, slot, &hit)
         count_line(s, index, flags, point)
         p = following
     task.used = p - task.begin
