@@ -750,7 +750,7 @@ cdef inline void read_tail(Packet *b, const Format *f, text end, Hit *hit) noexc
 cdef bint more_lines(Packet *b, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t room = 2 * b.lines_room if b.lines_room else 16384
     cdef u8 *lines
-    while room < b.lines_size + n + COPY_SLACK:
+    while room < b.lines_size + n:
         room *= 2
     lines = <u8 *>realloc(b.lines, room)
     if lines == NULL:
@@ -842,7 +842,7 @@ cdef int make_room(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 poin
         return FULL
     if slot != NULL and slot.id != b.ticks_id and b.format_count == FORMATS_MAX and format_index(b, slot) < 0:
         return FULL
-    if b.lines_size + size + 1 + COPY_SLACK > b.lines_room and not more_lines(b, size + 1):
+    if b.lines_size + size + 1 > b.lines_room and not more_lines(b, size + 1):
         return NO_MEMORY
     if b.count == b.rows_room and not more_rows(b):
         return NO_MEMORY
@@ -852,7 +852,7 @@ cdef int make_room(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 poin
 cdef inline int room_for(Packet *b, const Slot *slot, i64 handle, u64 offset, u64 point, Py_ssize_t size) noexcept nogil:
     """`make_room`, and before it the test that nearly all lines pass: all is as it was for the line before."""
     cdef const Run *run = b.run
-    if (b.raw + size <= b.raw_max and b.count < b.rows_room and b.lines_size + size + COPY_SLACK < b.lines_room
+    if (b.raw + size <= b.raw_max and b.count < b.rows_room and b.lines_size + size < b.lines_room
             and run.end == offset and run.handle == handle and slot != NULL and slot.id == b.ticks_id):
         return DONE
     return make_room(b, slot, handle, offset, point, size)
@@ -890,10 +890,9 @@ cdef inline void put_tail(Packet *b, const Hit *hit) noexcept nogil:
                 b.end[6] = put_varint_evenly(b.end[6], zigzag(hit.pid - b.pid[hit.app]))
                 b.pid[hit.app] = hit.pid
 
-cdef inline void append(Packet *b, text line, Py_ssize_t n, text following, text stop, int flags, u64 point,
+cdef inline void append(Packet *b, text line, Py_ssize_t n, Py_ssize_t size, int flags, u64 point,
                         const Slot *slot, Hit *hit) noexcept nogil:
-    """The line's text without its hole, and the columns. There is room: `make_room` said so. The block goes to `stop`."""
-    cdef Py_ssize_t size = following - line
+    """The line's text without its hole, and the columns. There is room: `make_room` said so."""
     cdef u8 *o = b.lines + b.lines_size
     cdef Run *run = b.run
     if slot != NULL:
@@ -903,11 +902,11 @@ cdef inline void append(Packet *b, text line, Py_ssize_t n, text following, text
             put_tail(b, hit)
         flags |= hit.flags
         if hit.at:
-            copy_start(o, line, hit.at, stop)
+            memcpy(o, line, hit.at)
             o += hit.at
         n = line + n - hit.stop
         line = hit.stop
-    copy_line(o, line, n, stop)
+    memcpy(o, line, n)
     o[n] = 10
     b.lines_size = o + n + 1 - b.lines
     put(b, 1, <u8>flags)
@@ -1038,7 +1037,7 @@ cdef int take(Task *task) noexcept nogil:
             if index < 0:
                 s.budget = budget                       # it will be searched again
             break
-        append(b, p, n, following, stop, flags, point, slot, &hit)
+        append(b, p, n, following - p, flags, point, slot, &hit)
         count_line(s, index, flags, point)
         p = following
     task.used = p - task.begin
