@@ -13,7 +13,6 @@ repeated, and in the environment separated by commas. A later source replaces an
 told at once, a line each, with where they stand: `buck.toml: widht: unknown; did you mean width?`
 """
 
-import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -134,7 +133,9 @@ def _mistakes(settings: type[Settings], error: ValidationError, given: dict[str,
         where = ".".join([given[first].source if first in given else first, *rest])
         what = in_words(mistake)
         if mistake["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(rest[-1] if rest else first, known, 1)
+            from difflib import get_close_matches  # not before there is a mistake: each start would pay for it
+
+            near = get_close_matches(rest[-1] if rest else first, known, 1)
             what = "unknown; " + (f"did you mean {near[0]}?" if near else "see --help for what there is")
         elif mistake["type"] == "missing":
             what = f"is needed (--{first.replace('_', '-')}, {PREFIX}{first.upper()}, or in the file)"

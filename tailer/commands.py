@@ -18,6 +18,9 @@ from tailer.agent import run_tailer
 from tailer.journal import JournalError
 from tailer.settings import TailerSettings
 
+# So many more objects than before, and the collector looks for cycles among them; of these there are next to none.
+COLLECT_EVERY = 10_000
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -31,7 +34,7 @@ def run(globs: tuple[str, ...], **flags: Any) -> None:
     """Follow the files that fit the patterns, until told to stop. Quote patterns, so that new files are found too."""
     settings = _settings({**flags, "files": (*flags.get("files", ()), *globs)})
     setup()
-    gc.freeze()  # what was imported stays: the collector need not look at it again and again
+    gc.set_threshold(COLLECT_EVERY)
 
     async def body(machine: Machine, stop: trio.Event) -> int:
         return await run_tailer(machine, settings, stop)

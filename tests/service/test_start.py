@@ -24,6 +24,18 @@ def test_an_interrupt_while_a_command_is_loaded_ends_it_without_a_traceback(comm
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
+def test_garbage_is_looked_for_again_when_a_command_runs_but_not_in_what_was_imported() -> None:
+    code = (
+        "import gc, sys, types\n"
+        "module = sys.modules['command'] = types.ModuleType('command')\n"
+        "module.main = lambda: print(gc.isenabled(), gc.get_freeze_count() > 0)\n"
+        "from service.start import start\n"
+        "start('command')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout == b"True True\n"
+
+
 @pytest.mark.parametrize("command", [buck, tailer, porter])
 def test_every_command_has_a_short_help(command: object) -> None:
     for words in (["-h"], ["run", "-h"] if command is not porter else ["cat", "-h"]):
