@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from porter.archived import Archive
 from porter.catalog import HOUR_S, Footer, PartName, covered, of_hour
 from porter.cluster import Bucket, Cluster
@@ -35,7 +37,9 @@ from protocol.seal import Seal
 from service.faults import faultpoint
 from service.machine import Machine
 
+pa.set_memory_pool(pa.system_memory_pool())  # one heap for Arrow, Python and numpy: two would keep twice what is free
 TRIES = 8  # other porters may be faster so often before we leave the hour to them
+SPARE = 48 << 20  # of memory: peaks were so much nearer to the limit (--memory + 150 MB) than they may be
 QUIET_S = 3600  # a bucket where something arrived within this is left for the next run
 
 Tell = Callable[[int, str], None]  # hours done, what is being done
@@ -87,12 +91,17 @@ def due(buckets: Sequence[Bucket], width: int, now: int, older_s: int) -> dict[i
     return {hour: hours[hour] for hour in sorted(hours) if not older_s or all(map(ready, hours[hour]))}
 
 
+def room(memory: int) -> int:
+    """What of `--memory` is for packets and rows; from it come what allocators keep, and the compressor's tables."""
+    return max(memory - SPARE, memory // 2)
+
+
 class Archiver:
     """Archives hours from one cluster into one store."""
 
     def __init__(self, machine: Machine, cluster: Cluster, objects: Objects) -> None:
         self._machine, self._cluster, self._objects = machine, cluster, objects
-        self._env, self._memory = cluster.settings.env, cluster.settings.memory
+        self._env, self._memory = cluster.settings.env, room(cluster.settings.memory)
         self._archive = Archive(machine, objects, self._env)
         self._healed: frozenset[bytes] = frozenset()
 
