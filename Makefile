@@ -4,6 +4,8 @@
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11,$(if $(shell $p -c "import venv" 2>/dev/null && echo yes),$p)) python3)
 BIN := .venv/bin
 KERNEL := $(wildcard protocol/*.pyx protocol/*.pxi protocol/*.pxd)
+# Test files side by side, a worker a core; PARALLEL= runs them one after another.
+PARALLEL ?= -n auto --dist loadfile
 SOURCES := protocol service tailer buck porter
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ check: setup ## what CI checks before the tests: format, lint, types
 	$(BIN)/mypy --strict $(SOURCES)
 
 test: setup ## the whole suite; T='words' picks tests by name
-	$(BIN)/python -m pytest $(if $(T),-k "$(T)")
+	$(BIN)/python -m pytest $(PARALLEL) $(if $(T),-k "$(T)")
 
 fuzz: setup ## the same properties with many more examples
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m "not slow" $(if $(T),-k "$(T)")

@@ -36,9 +36,10 @@ def load(folder: Path) -> Encode | None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    kernel = module.Kernel(BLOCK, LINES)  # with its memory, which it uses again for each file
 
     def encode(data: bytes) -> None:
-        kernel, at = module.Kernel(BLOCK, LINES), 0
+        at = 0
         while at < len(data):
             piece = memoryview(data)[at : at + BLOCK]
             at += kernel.encode(piece, 0, at + len(piece) == len(data), False)

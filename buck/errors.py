@@ -23,7 +23,8 @@ class UnusableError(ConfigError):
     """A disk can't be read or written at the start: left if there are others, else the end of the start."""
 
     def __init__(self, root: str, error: OSError) -> None:
-        super().__init__(f"{root}: the disk can't be used: {error.strerror or error}")
+        advice = "see who may write there (ls -ld), or name another by --disk"
+        super().__init__(f"{root}: the disk can't be used: {error.strerror or error}; {advice}")
         self.error = error
 
 

@@ -5,8 +5,10 @@ again: a copy that went bad on the disk is counted and reported missing, never s
 cut to a lower bound, and the answer says `unsure`.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
+
+import trio
 
 from buck.bucket import Part
 from buck.index import Group, GroupKey, Index, StreamKey
@@ -23,6 +25,8 @@ log = get_log("buck.reading")
 
 BATCH_BYTES = 4 << 20
 BATCH_PACKETS = 256
+# A list goes through so many packets in one piece: some milliseconds, for which everybody else waits.
+TURN_PACKETS = 20_000
 # What fits a frame of lists, with room to spare: an interval is at most 18 bytes.
 INTERVALS_MAX = 180_000
 
@@ -81,7 +85,7 @@ async def listing(store: Store, bucket: int, host: bytes, path: bytes) -> Listed
     indexes = await store.indexes(bucket)
     found: dict[GroupKey, Ranges] = {}
     for index in indexes.values():
-        for key, group in index.groups.items():
+        async for key, group in _in_turns(index):
             numbers = _matching(group, host, path) if host or path else group.ranges()
             found[key] = found[key] | numbers if key in found else numbers
     entries, cut = _fit((*key, numbers) for key, numbers in sorted(found.items()))
@@ -93,7 +97,7 @@ async def streams(store: Store, bucket: int) -> list[StreamFacts]:
     """The streams that have events in a bucket."""
     found: dict[tuple[StreamKey, bytes], Ranges] = {}
     for index in (await store.indexes(bucket)).values():
-        for (tailer, _), group in index.groups.items():
+        async for (tailer, _), group in _in_turns(index):
             for key, note in group.streams.items():
                 found[key, tailer] = found.get((key, tailer), Ranges()) | note.intervals
     return [StreamFacts(key, tailer, intervals) for (key, tailer), intervals in sorted(found.items(), key=_by_path)]
@@ -108,10 +112,10 @@ async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iter
     for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts}):
         unsure = unsure or store.is_unsure(bucket)
         for part in store.parts(bucket):
+            await trio.lowlevel.checkpoint()  # an index in memory is no wait
             index = await store.cache.load(part, keep=False)
-            for group_tailer, epoch in index.groups:
+            for (group_tailer, epoch), group in list(index.groups.items()):
                 if group_tailer == tailer:
-                    group = index.groups[tailer, epoch]
                     epochs[epoch] = epochs.get(epoch, Ranges()) | group.ranges()
                     _cover(covered, group, ids, heads)
     return Coverage(
@@ -119,6 +123,17 @@ async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iter
         {key: clip(intervals) for key, intervals in covered.items()},
         unsure or any(len(found) > RANGES_MAX for found in (*epochs.values(), *covered.values())),
     )
+
+
+async def _in_turns(index: Index) -> AsyncIterator[tuple[GroupKey, Group]]:
+    """The groups of a part as they are now, with a turn for others after every so many packets."""
+    packets = 0
+    for key, group in list(index.groups.items()):
+        packets += len(group.numbers)
+        if packets > TURN_PACKETS:
+            packets = 0
+            await trio.lowlevel.checkpoint()
+        yield key, group
 
 
 def _cover(

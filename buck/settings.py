@@ -5,9 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from service.authorized import LinkSettings
-from service.units import Address, Duration, HostPort, Size
-
-ENV_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+from service.units import Address, Duration, EnvName, HostPort, Size
 
 
 class BuckSettings(LinkSettings):
@@ -27,11 +25,7 @@ class BuckSettings(LinkSettings):
     join: tuple[HostPort, ...] = Field(
         (), description="A buck that is there already; the others are learnt from it. The first buck of all has none."
     )
-    env: str = Field(
-        "prod",
-        pattern=ENV_PATTERN,
-        description="The closed domain this buck belongs to; packets of others are refused.",
-    )
+    env: EnvName = Field("prod", description="The closed domain this buck belongs to; packets of others are refused.")
     width: Duration = Field(
         300.0,
         description="Seconds of time in one bucket, the same in all of an env, for ever. Shorter means more and "

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+
 from porter.archived import Archive
 from porter.catalog import HOUR_S, PartName, hour_of
 from porter.claims import Claims
@@ -38,7 +40,9 @@ from protocol.seal import Seal
 from service.faults import faultpoint
 from service.machine import Machine
 
+pa.set_memory_pool(pa.system_memory_pool())  # one heap for Arrow, Python and numpy: two would keep twice what is free
 TRIES = 8  # other porters may be faster so often before we leave the hour to them
+SPARE = 48 << 20  # of memory: peaks were so much nearer to the limit (--memory + 150 MB) than they may be
 QUIET_S = 3600  # a bucket where something arrived within this is left for the next run
 
 Tell = Callable[[int, str], None]  # hours done, what is being done
@@ -79,12 +83,17 @@ def due(buckets: Sequence[Bucket], width: int, now: int, older_s: int) -> dict[i
     return {hour: hours[hour] for hour in sorted(hours) if not older_s or all(map(ready, hours[hour]))}
 
 
+def room(memory: int) -> int:
+    """What of `--memory` is for packets and rows; from it come what allocators keep, and the compressor's tables."""
+    return max(memory - SPARE, memory // 2)
+
+
 class Archiver:
     """Archives hours from one cluster into one store."""
 
     def __init__(self, machine: Machine, cluster: Cluster, objects: Objects) -> None:
         self._machine, self._cluster, self._objects = machine, cluster, objects
-        self._env, self._memory = cluster.settings.env, cluster.settings.memory
+        self._env, self._memory = cluster.settings.env, room(cluster.settings.memory)
         self._archive = Archive(machine, objects, self._env)
         self._judge = Judge(machine, objects, self._archive, self._env, cluster.key)
         self._claims = Claims(machine, objects, self._env, partial(put_small, machine, objects), self._stop)
@@ -182,7 +191,7 @@ class Archiver:
     async def _stop(self, name: PartName) -> None:
         """Take the name of a part whose writer has died, or is slow: it must begin again."""
         with tempfile.TemporaryDirectory(prefix="buck-archive-") as folder:
-            empty = PartWriter(Path(folder, "part"), Footer(self._env, self._cluster.width, name.hour))
+            empty = PartWriter(Path(folder, "part"), Footer(self._env, self._cluster.width, name.hour), 0)
             await self._machine.slow(empty.close, ())
             await self._machine.slow(empty.put, self._objects, name)
 
@@ -193,7 +202,7 @@ def _without(held: Mapping[tuple[bytes, int], Ranges]) -> Callable[[Epoch, Range
 
 
 def _of_hours(seals: Sequence[Seal], start: int, end: int) -> list[Seal]:
-    """The seals that say something of the time since the last part, and those between: parts hold whole chains.
+    """The seals that say something of the time since the last part, and those between: hours hold whole chains.
 
     An hour without any packet has no part, so the next part has its seals too.
     """

@@ -230,7 +230,7 @@ class Archive:
             number=stretch.number,
             bucket=bucket,
             late=late,
-            index=stretch.group << 32 | stretch.row,
+            index=stretch.run << 64 | stretch.group << 32 | stretch.row,  # in the order of the packet, as on a buck
             first=stretch.first,
             end=stretch.end,
             count=stretch.last - stretch.row,

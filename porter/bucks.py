@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable,
 from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
 
+import trio
+
 from porter.cluster import Cluster
 from porter.gather import AT_ONCE, Epoch, Numbers, Want, survey, survey_all
 from porter.merge import Seen, merged, tangles
@@ -59,10 +61,11 @@ class Bucks:
         """All runs of a file, over all buckets; its packets are on the shelf then."""
         buckets = [bucket.bucket for bucket in await self.cluster.buckets()]
         for at in range(0, len(buckets), AT_ONCE):
-            for found in await survey_all(self.cluster, buckets[at : at + AT_ONCE], host, path):
-                self.unsure.update(map(str, found.unsure))
-                if found.union():
-                    await self.shelf.fill(found, self._unskipped)
+            async with trio.open_nursery() as nursery:
+                for found in await survey_all(self.cluster, buckets[at : at + AT_ONCE], host, path):
+                    self.unsure.update(map(str, found.unsure))
+                    if found.union():
+                        nursery.start_soon(self.shelf.fill, found, self._unskipped)
         return [span for span in self.shelf.spans() if (span.host, span.path) == (host, path)]
 
     async def load(self, span: Span) -> Piece:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from porter.member import Answer, Member, Parts, said
+from porter.member import Answer, Member, Parts, ask_each, said
 from porter.settings import PorterSettings
 from protocol.errors import FormatError, ProtocolError, Refused, VersionError
 from protocol.identity import NodeKey
@@ -31,7 +31,6 @@ from protocol.messages import (
     Clock,
     ClockIs,
     Hello,
-    No,
     Peer,
     Peers,
     Question,
@@ -210,31 +209,24 @@ class Cluster:
 
     async def ask(self, member: Member, question: Question) -> Answer | None:
         """One question to one member; None if it doesn't answer, and then it is silent from now on."""
-        if member.asker is None or member.trouble:
-            return None
-        try:
-            message = await member.asker.ask(question, self.settings.patience)
-        except ProtocolError as error:
-            member.trouble = said(error)
-            return None
-        if isinstance(message, No):
-            member.trouble = f"it refuses: {message.text or message.reason}"
-            return None
-        return Answer(member, message)
+        return next(iter(await ask_each(member, [question], self.settings.patience)), None)
 
     async def ask_all(self, question: Question) -> list[Answer]:
         """The same question to all live members at once; the answers, in the order of members."""
-        answers: dict[Member, Answer] = {}
+        return (await self.ask_each([question]))[0]
+
+    async def ask_each(self, questions: Sequence[Question]) -> list[list[Answer]]:
+        """Some questions to all live members, all at once; the answers to each, in the order of members."""
+        found: dict[Member, list[Answer]] = {}
 
         async def one(member: Member) -> None:
-            answer = await self.ask(member, question)
-            if answer is not None:
-                answers[member] = answer
+            found[member] = await ask_each(member, questions, self.settings.patience)
 
         async with trio.open_nursery() as nursery:
             for member in self.live:
                 nursery.start_soon(one, member)
-        return [answers[member] for member in self.members if member in answers]
+        had = [found[member] for member in self.members if member in found]
+        return [[answers[at] for answers in had if at < len(answers)] for at in range(len(questions))]
 
     async def buckets(self, start: int = 0, end: int = 0) -> list[Bucket]:
         """Every bucket that any member has something of, in order of time; seconds, 0 is open."""

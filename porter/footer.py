@@ -24,7 +24,7 @@ from protocol.packet import Key
 from protocol.ranges import Ranges
 
 FOOTER_KEY = b"buck"
-FOOTER_VERSION = 2
+FOOTER_VERSION = 3  # another one whenever a member is added, goes, or means something else: readers know only theirs
 FOOTER_MAX = 256 << 20  # unpacked; an hour of a hundred thousand streams is a tenth of it
 ROWS_MAX = 1 << 24  # members of any list in a footer
 
@@ -43,6 +43,7 @@ class Stretch(NamedTuple):
     end: int
     epoch: int  # and number: the packet of the first row
     number: int
+    run: int  # of that packet: streams lie in a packet in the order in which they were read
     check: int
 
 
@@ -163,7 +164,9 @@ class Footer:
         try:
             version, *members = unpack_array(_unpack(base85.decode(data)), ROWS_MAX)
             if version != FOOTER_VERSION:
-                raise FormatError(f"{name}: a footer of version {version}; this porter reads {FOOTER_VERSION}")
+                raise FormatError(
+                    f"{name}: footer of version {version}, this porter reads {FOOTER_VERSION}: {_advice(version)}"
+                )
             env, width, hour, groups, packets, streams, dropped, seals, libraries = _lists(members)
             return cls(
                 str(env),
@@ -214,6 +217,11 @@ def held_by_bucket(footers: Iterable[Footer]) -> dict[tuple[bytes, int], dict[in
         epoch: {bucket: Ranges.union(numbers) for bucket, numbers in buckets.items()}
         for epoch, buckets in found.items()
     }
+
+
+def _advice(version: object) -> str:
+    later = isinstance(version, int) and version > FOOTER_VERSION
+    return "update it" if later else "read it with the porter that wrote it"
 
 
 def _bytes(value: object) -> bytes:

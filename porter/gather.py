@@ -107,29 +107,22 @@ class Harvest:
 
 async def survey(cluster: Cluster, bucket: int, host: bytes = b"", path: bytes = b"") -> Survey:
     """Ask every member what it holds of a bucket; of a host's path, if these are given."""
-    found = Survey(bucket)
-    for answer in await cluster.ask_all(List(0, bucket, host, path)):
-        listing = answer.message
-        assert isinstance(listing, Listing)
-        found.held[answer.member] = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.entries}
-        found.conflicts.update(Key(*key) for key in listing.conflicts)
-        if listing.unsure:
-            found.unsure.append(answer.member)
-    found.silent = cluster.silent
-    return found
+    return (await survey_all(cluster, [bucket], host, path))[0]
 
 
 async def survey_all(cluster: Cluster, buckets: Sequence[int], host: bytes = b"", path: bytes = b"") -> list[Survey]:
     """`survey` of some buckets, all at once: a round trip each would make days of small buckets slow."""
-    found: dict[int, Survey] = {}
-
-    async def one(bucket: int) -> None:
-        found[bucket] = await survey(cluster, bucket, host, path)
-
-    async with trio.open_nursery() as nursery:
-        for bucket in buckets:
-            nursery.start_soon(one, bucket)
-    return [found[bucket] for bucket in buckets]
+    found = [Survey(bucket) for bucket in buckets]
+    listed = await cluster.ask_each([List(0, bucket, host, path) for bucket in buckets])
+    for one, answers in zip(found, listed, strict=True):
+        for member, listing in answers:
+            assert isinstance(listing, Listing)
+            one.held[member] = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.entries}
+            one.conflicts.update(Key(*key) for key in listing.conflicts)
+            if listing.unsure:
+                one.unsure.append(member)
+        one.silent = cluster.silent
+    return found
 
 
 @asynccontextmanager
@@ -170,12 +163,23 @@ class _Fetch:
 
     async def run(self) -> None:
         async with self.send:
-            async with trio.open_nursery() as nursery:
-                for member in self.cluster.live:
-                    nursery.start_soon(self._work, member)
+            members = self.cluster.live
+            wanted = sum(numbers.count for numbers in self.pool.left.values())
+            few = -(-wanted // BATCH_FIRST)  # so many can be of use: a small bucket is one member's, each another's
+            if few < len(members):
+                first = self.harvest.bucket // self.cluster.width % len(members) if self.cluster.width else 0
+                await self._share([*members[first:], *members[:first]][:few])
+            if any(self.pool.left.values()):
+                await self._share(members)
             for key in self.contested:
                 await self._contest(key)
         self.harvest.missing = unite([self.harvest.missing, self.pool.rest()])
+
+    async def _share(self, members: Sequence[Member]) -> None:
+        """Let these members fetch what they can."""
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                nursery.start_soon(self._work, member)
 
     async def _work(self, member: Member) -> None:
         """Take, fetch, until nothing is left that this member could still be asked for."""

@@ -89,7 +89,7 @@ class Hour:
     async def write(self, path: Path) -> PartWriter:
         """The whole part, closed and verified."""
         await self._merge()
-        out = PartWriter(path, self._footer)
+        out = PartWriter(path, self._footer, sum(header.raw for header in self._shelf.headers.values()))
         for group in self._groups():
             await self._write_group(out, group)
         if out.rows != self._expected():

@@ -6,7 +6,9 @@ job, and whatever depends on all bucks having answered knows about it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
@@ -15,7 +17,7 @@ from protocol.link import Asker
 from protocol.messages import No, Peer, Question
 from service.run import describe
 
-__all__ = ["Answer", "Member", "Parts", "said"]
+__all__ = ["Answer", "Member", "Parts", "ask_each", "said"]
 
 
 @dataclass(eq=False)
@@ -44,12 +46,39 @@ class Member:
         return f"{name} ({self.address})" if name else self.address
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What one member said."""
 
     member: Member
     message: object
+
+
+async def ask_each(member: Member, questions: Sequence[Question], patience_s: float) -> list[Answer]:
+    """Some questions to one member, all at once; the answers, in their order.
+
+    The first that does not come in time, or is a refusal, ends it, and the member is silent from now on.
+    """
+    asker, numbers, answers = member.asker, [], []
+    if asker is None or member.trouble:
+        return []
+    try:
+        with trio.move_on_after(patience_s) as scope:
+            for question in questions:
+                numbers.append(await asker.begin(question))
+            for number in numbers:
+                message = await asker.take(number)
+                if isinstance(message, No):
+                    member.trouble = f"it refuses: {message.text or message.reason}"
+                    break
+                answers.append(Answer(member, message))
+        if scope.cancelled_caught:
+            member.trouble = f"no answer to {type(questions[0]).__name__} within {patience_s:g} s"
+    except ProtocolError as error:
+        member.trouble = said(error)
+    finally:
+        for number in numbers:
+            asker.forget(number)
+    return answers
 
 
 class Parts:

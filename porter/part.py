@@ -19,7 +19,7 @@ import pyarrow as pa
 from porter.catalog import PartName
 from porter.footer import FOOTER_KEY, Check, Footer, GroupRow, StreamRow, Stretch
 from porter.objects import Objects, digest
-from porter.parquet import Part, Placed, group, writer
+from porter.parquet import Part, Placed, group, level_of, writer
 from porter.parquet_read import RowGroups
 from porter.source import Block, StreamKey
 from protocol.content import ContentHasher, rows_content
@@ -35,10 +35,11 @@ ANY = bytes(16)  # a row group's digest is over one nameless stream
 class PartWriter:
     """A part in the making."""
 
-    def __init__(self, path: Path, footer: Footer) -> None:
+    def __init__(self, path: Path, footer: Footer, raw: int) -> None:
+        """`raw`: how many bytes of sources will come, about."""
         self.path, self.footer = path, footer
         self.rows = self.raw = 0
-        self._writer = writer(path)
+        self._writer = writer(path, level_of(raw))
         self._streams: dict[tuple[StreamKey, bytes, bytes], list[Stretch]] = {}
         self.heads: dict[bytes, bytes] = {}  # stream -> hash of its head, as packets' headers say it
 
@@ -61,7 +62,8 @@ class PartWriter:
     def _note(self, number: int, one: Placed, check: int) -> None:
         span = one.span
         key = span.source, span.host, span.path
-        stretch = Stretch(number, one.row, one.last, one.first, one.end, span.epoch, span.number, check)
+        at = number, one.row, one.last, one.first, one.end
+        stretch = Stretch(*at, span.epoch, span.number, span.index, check)
         self._streams.setdefault(key, []).append(stretch)
         self.raw += one.end - one.first
 

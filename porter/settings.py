@@ -6,7 +6,7 @@ import click
 from pydantic import Field, model_validator
 
 from service.authorized import LinkSettings
-from service.units import Address, Duration, HostPort, Size
+from service.units import Address, Duration, EnvName, HostPort, Size
 
 __all__ = ["PorterSettings", "default_key"]
 
@@ -29,7 +29,7 @@ class PorterSettings(LinkSettings):
         description="The archive: a folder, or s3://bucket/prefix. If given, jobs read it as well as the bucks.",
     )
     endpoint: str = Field("", description="Another S3 than Amazon's, as http://HOST:PORT.")
-    env: str = Field("prod", description="The closed domain that bucks, tailers and porters share.")
+    env: EnvName = Field("prod", description="The closed domain that bucks, tailers and porters share.")
     key: str = Field(
         default_factory=default_key,
         description="This porter's key file; made at the first start. [porter.key in the configuration folder]",

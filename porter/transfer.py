@@ -1,7 +1,8 @@
 """`porter cat HOST PATH`: a file as it was, byte for byte, from the bucks or the archive.
 
 Under one path a host may have had several files, one after another: each is a stream of its own, a *generation*. They
-are written oldest first, in order of the time of their first event; `--generation` picks one. A renamed file's lines
+are written oldest first, in order of the time of their first event (of equal times: as they were sent);
+`--generation` picks one. A renamed file's lines
 stay under the path under which they were first read.
 
 Bytes are written in order of offset, wherever they lie. Where some are missing nothing is invented and nothing hidden:
@@ -61,7 +62,12 @@ async def generations(reader: Reader, host: bytes, path: bytes) -> list[Generati
     for spans in streams.values():
         spans.sort(key=lambda span: (span.first, span.end, span.rank))
         found.append(Generation(await _first_point(reader, spans), tuple(spans)))
-    return sorted(found, key=lambda one: (one.point, one.spans[0].source))
+    return sorted(found, key=_age)
+
+
+def _age(one: Generation) -> tuple[int, object]:
+    """Oldest first: by time, then by where in which packet it begins. The archive knows as much as the bucks do."""
+    return one.point, min(span.rank for span in one.spans if span.first == one.spans[0].first)
 
 
 async def _first_point(reader: Reader, spans: Sequence[Span]) -> int:

@@ -6,6 +6,7 @@ One pass, the GIL released. The rule that makes it simple: whatever is taken out
 line stays whole. `_kernel_py.py` does the same in Python and is held equal to this by tests; formats.py has the table
 of the shapes of times that both read and print by, columns.py the order of the columns.
 
+    _kernel_words.pxi     several bytes at once: what a call of the C library costs too much for
     _kernel_formats.pxi   one format: its C struct, reading and printing a time
     _kernel_in.pxi        Stream, Builder, encode: from blocks to columns
     _kernel_out.pxi       Rows: from columns back to bytes, every index checked
@@ -45,6 +46,7 @@ assert (LINE_MAX, FORMATS_MAX, NAMES_MAX, NAME_MAX) == (
 assert (F_CRLF, F_OPEN, F_PART, F_TIME, F_HOST, F_APP, F_PID) == (
     _columns.CRLF, _columns.OPEN, _columns.PART, _columns.TIME, _columns.HOST, _columns.APP, _columns.PID)
 
+include "_kernel_words.pxi"
 include "_kernel_formats.pxi"
 include "_kernel_in.pxi"
 include "_kernel_out.pxi"

@@ -70,6 +70,16 @@ cdef inline u8 *put_varint(u8 *o, u64 v) noexcept nogil:
     o[0] = <u8>v
     return o + 1
 
+cdef inline u8 *put_varint_evenly(u8 *o, u64 v) noexcept nogil:
+    """The same without a branch on how many bytes it takes, up to three: for numbers that are now small, now large."""
+    cdef u32 more = (v > 127) + (v > 16383)
+    if v >> 21:
+        return put_varint(o, v)
+    o[0] = <u8>(v & 127 | (more > 0) << 7)
+    o[1] = <u8>(v >> 7 & 127 | (more > 1) << 7)
+    o[2] = <u8>(v >> 14)
+    return o + 1 + more
+
 cdef inline u64 zigzag(i64 v) noexcept nogil:
     return (<u64>v << 1) ^ <u64>(v >> 63)
 
@@ -198,17 +208,21 @@ cdef inline text find_anchor(const Format *f, text line, Py_ssize_t n) noexcept 
     """Where the hole starts: behind the anchor's first occurrence, NULL if there is none. f.anchor_len must not be 0.
 
     The same in the whole line and in what is left of it, since all of the anchor stands before the hole."""
-    cdef const void *r
+    cdef text r
     if n > REACH:
         n = REACH
     if f.anchor_len == 1:
-        r = memchr(line, f.anchor[0], n)
+        r = <text>memchr(line, f.anchor[0], n)
     else:
-        r = memmem(line, n, f.anchor, f.anchor_len)
-    return <text>r + f.anchor_len if r != NULL else NULL
+        r = find_bytes(line, line + n, f.anchor, f.anchor_len)
+    return r + f.anchor_len if r != NULL else NULL
 
 cdef inline bint same_format(const Format *a, const Format *b) noexcept nogil:
     return memcmp(a, b, sizeof(Format)) == 0
+
+cdef inline bint yearless(const Format *f) noexcept nogil:
+    """The line doesn't say its year: it comes from the stream."""
+    return f.kind == BSD or f.kind == ANDROID or (f.kind == CTIME and f.year == 0)
 
 cdef void complete_format(Format *f) noexcept nogil:
     """The members that follow from the others."""

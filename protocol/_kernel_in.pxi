@@ -33,7 +33,13 @@ cdef struct Minute:             # the minute that was read last: most lines shar
     u8 text[MINUTE_MAX]
     int kind, given             # given: the year of the format (CTIME)
     int year, month
-    i64 seconds                 # since 1970, local
+    i64 day, seconds            # the day's begin and the minute's, since 1970, local
+
+cdef struct Again:              # a whole time of full seconds that was read last: lines of one second come together
+    u64 id                      # of its format; 0: none
+    i64 ticks
+    int size                    # of the text, and the two bytes behind that say that it ends there
+    u8 text[MINUTE_MAX + 4]
 
 cdef struct State:
     Slot *slots
@@ -44,6 +50,7 @@ cdef struct State:
     int kind                    # the class of the last line, where lines are dealt by class
     u64 hint, point, next_id
     Minute minute
+    Again again                 # of a time in that minute
 
 cdef struct Hit:                # the time that was found in a line
     i64 ticks                   # in units of the format's last digit
@@ -145,6 +152,24 @@ cdef int year_of(State *s, int m, int d, int clock, int weekday) noexcept nogil:
                 return y - k
     return 0
 
+cdef bint same_day(State *s, const Format *f, text t) noexcept nogil:
+    """A minute of the day that was read last: only its clock is read. False: no such minute, or another day."""
+    cdef Minute *m = &s.minute
+    cdef text clock = t + MINUTE_SIZE[f.kind] - 6       # HH:MM:
+    cdef int hh, mm
+    if m.kind != f.kind or m.given != f.year or f.kind == PLAIN or (s.year == 0 and yearless(f)):
+        return False                                    # a first year is chosen by the clock too
+    if not same_bytes(t, m.text, clock - t) or clock[2] != c':' or clock[5] != c':':
+        return False
+    hh = two(clock)
+    mm = two(clock + 3)
+    if hh > 23 or mm > 59:
+        return False
+    s.again.id = 0
+    m.seconds = m.day + hh * 3600 + mm * 60
+    memcpy(m.text + (clock - t), clock, 6)
+    return True
+
 cdef bint read_minute(State *s, const Format *f, text t) noexcept nogil:
     """The slow half of a time, field by field along the kind's shape; kept as the stream's last minute."""
     cdef int y = -1, m = 0, d = 0, hh = 0, mm = 0, weekday = -1
@@ -200,7 +225,9 @@ cdef bint read_minute(State *s, const Format *f, text t) noexcept nogil:
     if weekday >= 0 and days % 7 != weekday:
         return False
     s.minute.kind, s.minute.given, s.minute.year, s.minute.month = f.kind, f.year, y, m
-    s.minute.seconds = days * 86400 + hh * 3600 + mm * 60
+    s.again.id = 0
+    s.minute.day = days * 86400
+    s.minute.seconds = s.minute.day + hh * 3600 + mm * 60
     memcpy(s.minute.text, begin, MINUTE_SIZE[f.kind])
     return True
 
@@ -261,8 +288,13 @@ cdef int year_at(text x, text end) noexcept nogil:
     y = two(x + 1) * 100 + two(x + 3)
     return y if date_ok(y, 1, 1) else 0
 
-cdef bint zone_fits(const Format *f, text x, text end) noexcept nogil:
-    """Is what comes behind the digits just what the format says, and no more?"""
+cdef inline bint zone_fits(const Format *f, text x, text end) noexcept nogil:
+    """Is what comes behind the digits just what the format says, and no more? First what nearly all lines have."""
+    if f.zone_len == 0 and f.kind != EPOCH and f.kind != CTIME and end - x > 1 and x[0] == c' ' and letter(x[1]):
+        return True
+    return zone_fits_slowly(f, x, end)
+
+cdef bint zone_fits_slowly(const Format *f, text x, text end) noexcept nogil:
     cdef i32 offset
     cdef u8 c
     if end - x < f.zone_len:
@@ -278,7 +310,7 @@ cdef bint zone_fits(const Format *f, text x, text end) noexcept nogil:
         if f.kind == CTIME:
             return not digit(c) and year_at(x, end) == 0
         return not digit(c) and ((c != c'Z' and c != c'+' and c != c'-') or zone_at(x, end, &offset) == 0)
-    if memcmp(x, f.zone, f.zone_len) != 0:
+    if not same_bytes(x, f.zone, f.zone_len):
         return False
     if f.kind == CTIME:
         return end - x == f.zone_len or not digit(x[f.zone_len])
@@ -295,10 +327,10 @@ cdef bint match_at(State *s, const Format *f, text t, text end, Hit *hit) noexce
     if f.kind == EPOCH:
         if t[0] != c'1' and t[0] != c'2':               # 2001 to 2065: other numbers of ten digits are no times
             return False
-        for k in range(10):
-            if not digit(t[k]):
-                return False
-            seconds = seconds * 10 + t[k] - 48
+        seconds, v = digits_8(t, 8), two(t + 8)
+        if seconds < 0 or v > 99:
+            return False
+        seconds = seconds * 100 + v
         x = t + 10
     else:
         if f.kind == ISO:
@@ -308,7 +340,7 @@ cdef bint match_at(State *s, const Format *f, text t, text end, Hit *hit) noexce
             k = t[4] if f.kind == BSD else t[8]
             if k <= c'0' and k != f.sep:
                 return False
-        if not same_minute(&s.minute, f, t) and not read_minute(s, f, t):
+        if not same_minute(&s.minute, f, t) and not same_day(s, f, t) and not read_minute(s, f, t):
             return False
         x = t + MINUTE_SIZE[f.kind]
         v = two(x)
@@ -322,10 +354,15 @@ cdef bint match_at(State *s, const Format *f, text t, text end, Hit *hit) noexce
         x += 1
     elif f.digits == 0 and end - x > 1 and (x[0] == c'.' or x[0] == c',') and digit(x[1]):
         return False
-    for k in range(f.digits):
-        if not digit(x[k]):
+    if f.digits and end - x >= 8:
+        fraction = digits_8(x, f.digits)
+        if fraction < 0:
             return False
-        fraction = fraction * 10 + x[k] - 48
+    else:
+        for k in range(f.digits):
+            if not digit(x[k]):
+                return False
+            fraction = fraction * 10 + x[k] - 48
     x += f.digits
     hit.stop = x + f.zone_out
     if f.extra:
@@ -583,15 +620,11 @@ cdef void forget(State *s) noexcept nogil:
 # ---------------------------------------------------------------- host, app, pid
 
 cdef inline bint is_name(const Names *d, int i, text p, Py_ssize_t n) noexcept nogil:
-    return i < d.count and d.size[i] == n and memcmp(d.pool + d.start[i], p, n) == 0
+    return i < d.count and d.size[i] == n and same_bytes(d.pool + d.start[i], p, n)
 
 cdef int find_name(const Names *d, text p, Py_ssize_t n, u32 *where) noexcept nogil:
     """Index of a name; -1 if it is not in there, and `where` says in which slot it belongs."""
-    cdef u32 h = 2166136261U, i
-    cdef Py_ssize_t k
-    for k in range(n):
-        h = (h ^ p[k]) * 16777619U
-    i = (h ^ (h >> 15)) & 1023
+    cdef u32 i = hash_of(p, n) >> 22
     while d.slot[i]:
         if is_name(d, d.slot[i] - 1, p, n):
             return d.slot[i] - 1
@@ -611,7 +644,11 @@ cdef int add_name(Names *d, u32 where, text p, Py_ssize_t n) noexcept nogil:
 cdef inline text name_end(text p, text x, text end, u8 bits) noexcept nogil:
     """Where the name at p ends, looking from x on (what is before is one already); NULL if it is empty or too long."""
     cdef text limit = end if end - p <= NAME_REACH else p + NAME_REACH + 1
-    while x < limit and NAME_BYTES[x[0]] & bits:
+    cdef unsigned int stops = 0
+    while stops == 0 and limit - x >= 16:
+        stops = stops_16(x, bits == APP_BYTE)
+        x += __builtin_ctz(stops) if stops else 16
+    while stops == 0 and x < limit and NAME_BYTES[x[0]] & bits:
         x += 1
     return x if x > p and x - p <= NAME_REACH else NULL
 
@@ -619,6 +656,7 @@ cdef inline text tag_end(int head, text b, text end, Hit *hit) noexcept nogil:
     """Reads `[pid]: ` or `: ` behind an app's name (RFC 5424: ` pid ` or ` - `); where it ends, or NULL."""
     cdef text first
     cdef i32 pid = 0
+    cdef int digits = 0
     if end - b < 2:
         return NULL
     if b[0] == c':':
@@ -629,9 +667,13 @@ cdef inline text tag_end(int head, text b, text end, Hit *hit) noexcept nogil:
     if head == 2 and b[0] == c'-':
         return b + 2 if end - b > 1 and b[1] == c' ' else NULL
     first = b
-    while b < end and b - first < PIDS and digit(b[0]):
-        pid = pid * 10 + b[0] - 48
-        b += 1
+    if end - b >= 8:
+        pid = <i32>digits_run(b, &digits)
+        b += digits
+    if end - first < 8 or digits == 8:
+        while b < end and b - first < PIDS and digit(b[0]):
+            pid = pid * 10 + b[0] - 48
+            b += 1
     if b == first or (first[0] == c'0' and b - first > 1):      # a leading zero would not come back
         return NULL
     if head == 2:
@@ -649,7 +691,7 @@ cdef inline text read_app(Packet *b, int head, text app, text end, Hit *hit, tex
     cdef int size = b.apps.size[b.app]
     if end - app > size and is_name(&b.apps, b.app, app, size):
         x += size                                       # begins like the line before
-    app_end[0] = name_end(app, x, end, APP_BYTE)
+    app_end[0] = x if x != app and x < end and not NAME_BYTES[x[0]] & APP_BYTE else name_end(app, x, end, APP_BYTE)
     if app_end[0] == NULL:
         return NULL
     hit.app = b.app if size and app_end[0] == app + size and x != app else -1
@@ -847,7 +889,7 @@ cdef inline void put_tail(Packet *b, const Hit *hit) noexcept nogil:
         if hit.flags & F_APP:
             put(b, 5, <u8>hit.app)
             if hit.flags & F_PID:
-                b.end[6] = put_varint(b.end[6], zigzag(hit.pid - b.pid[hit.app]))
+                b.end[6] = put_varint_evenly(b.end[6], zigzag(hit.pid - b.pid[hit.app]))
                 b.pid[hit.app] = hit.pid
 
 cdef inline void append(Packet *b, text line, Py_ssize_t n, Py_ssize_t size, int flags, u64 point,
@@ -952,23 +994,38 @@ cdef Packet *choose(Task *task, u64 point, int *which) noexcept nogil:
             return b
     return NULL
 
+cdef inline void remember(State *s, const Slot *slot, text line, Py_ssize_t n, const Hit *hit) noexcept nogil:
+    """A time that begins its line, in full seconds and followed by a space and a letter: who has the same has its ticks."""
+    cdef const Format *f = &slot.format
+    cdef int size = f.text_len + 2
+    if f.digits or f.zone_len or f.head or f.anchor_len or f.kind == EPOCH or f.kind == CTIME or n < size:
+        return
+    if line[size - 2] == c' ' and letter(line[size - 1]):
+        s.again.id, s.again.ticks, s.again.size = slot.id, hit.ticks, size
+        memcpy(s.again.text, line, size)
+
 cdef inline int time_of(State *s, text line, Py_ssize_t n, Hit *hit) noexcept nogil:
     """Index of the format of the line's time, -1 if it has none."""
+    cdef Slot *slot
     hit.flags = F_TIME
     if s.part or n < 10:                                # the rest of a line has no time of its own
         return -1
-    if s.current >= 0 and match(s, &s.slots[s.current].format, line, n, hit):
-        return s.current
+    if s.current >= 0:
+        slot = &s.slots[s.current]
+        if s.again.id == slot.id and n >= s.again.size and same_bytes(line, s.again.text, s.again.size):
+            hit.ticks, hit.at, hit.stop = s.again.ticks, 0, line + s.again.size - 2
+            return s.current
+        if match(s, &slot.format, line, n, hit):
+            remember(s, slot, line, n, hit)
+            return s.current
     return learn(s, line, n, hit)
 
 cdef inline void count_line(State *s, int index, int flags, u64 point) noexcept nogil:
     """The line is taken: what the stream learns from it, and only now."""
-    cdef int kind
     if index >= 0:
         s.current = index
         s.slots[index].hits += 1
-        kind = s.slots[index].format.kind
-        if kind == BSD or kind == ANDROID or (kind == CTIME and s.slots[index].format.year == 0):
+        if yearless(&s.slots[index].format):
             s.year, s.month = s.minute.year, s.minute.month
         s.timed = True
     s.point = point

@@ -87,8 +87,9 @@ class EventError(FormatError):
 
 
 class QueryError(BuckError):
-    """A query that can't be read. `position` counts characters from 0."""
+    """A query that can't be read: `text` says why. `position` counts characters from 0."""
 
     def __init__(self, text: str, position: int) -> None:
         super().__init__(f"{text} (at character {position + 1})")
+        self.text = text
         self.position = position

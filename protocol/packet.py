@@ -56,8 +56,10 @@ def build(header: Header, body: Buffer) -> bytes:
     head = header.encode()
     if len(body) > limits.PACKET_BODY_MAX or OVERHEAD + len(head) + len(body) > limits.PACKET_SIZE_MAX:
         raise PacketError(f"a body of {len(body)} bytes: a packet has at most {limits.PACKET_SIZE_MAX}")
-    sealed = b"".join((PREFIX.pack(MAGIC, len(head), len(body)), head, body))
-    return sealed + blake3(sealed).digest()
+    opening = PREFIX.pack(MAGIC, len(head), len(body)) + head
+    hasher = blake3(opening)
+    hasher.update(body)
+    return b"".join((opening, body, hasher.digest()))
 
 
 def peek(buffer: Buffer, at: int = 0) -> int:

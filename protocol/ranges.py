@@ -39,9 +39,12 @@ class Ranges:
         if start >= end:
             return
         starts, ends = self._starts, self._ends
-        if not starts or start > ends[-1]:  # the usual case: numbers come in order
+        if not starts or start > ends[-1]:  # the usual cases: numbers come in order,
             starts.append(start)
             ends.append(end)
+            return
+        if start >= starts[-1]:  # and mostly without a gap
+            ends[-1] = max(end, ends[-1])
             return
         low = bisect_left(ends, start)  # first interval that touches or follows
         high = bisect_right(starts, end)  # one after the last that touches

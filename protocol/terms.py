@@ -147,8 +147,14 @@ def _linear(pattern: bytes, fold: bool, position: int) -> Callable[[bytes], Any]
     try:
         search: Callable[[bytes], Any] = re2.compile(pattern, options).search
     except re2.error as error:
-        raise QueryError(f"not a regular expression: {error.args[0]!r}", position) from error
+        raise QueryError(f"not a regular expression: {_said(error)}", position) from error
     return search
+
+
+def _said(error: Exception) -> str:
+    """The library's own words, which it gives as bytes."""
+    text = error.args[0] if error.args else ""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 _BREAKS: Final = frozenset("bBdDsSwWAzZtnrfv")  # escapes that stand for something else than themselves

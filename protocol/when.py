@@ -33,7 +33,7 @@ def interval(text: str, now_ns: int | None, position: int) -> tuple[int, int]:
         return moment, moment
     match = _DATE.fullmatch(text)
     if match is None:
-        raise QueryError("no time: write 2026-11-22, 2026-11-22T08:30:00Z, 15m or now", position)
+        raise QueryError(f"{text!r} is no time: write 2026-11-22, 2026-11-22T08:30:00Z, 15m or now", position)
     return _date(match, position)
 
 
@@ -45,9 +45,9 @@ def _date(match: re.Match[str], position: int) -> tuple[int, int]:
         moment = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), 0, zone)
         seconds = (moment - _EPOCH) // timedelta(seconds=1)
     except (ValueError, OverflowError) as error:
-        raise QueryError(f"no such time: {error}", position) from error
+        raise QueryError(f"{match[0]!r} is no time: {error}", position) from error
     if seconds < 0:
-        raise QueryError("no event is older than 1970", position)
+        raise QueryError(f"{match[0]!r}: no event is older than 1970", position)
     start = seconds * POINT_HZ + int((fraction or "").ljust(8, "0"))
     if fraction:
         return start, start + 10 ** (8 - len(fraction))

@@ -13,7 +13,6 @@ repeated, and in the environment separated by commas. A later source replaces an
 told at once, a line each, with where they stand: `buck.toml: widht: unknown; did you mean width?`
 """
 
-import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ import click
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+from service.mistakes import in_words
 from service.units import Shown
 
 PREFIX = "BUCK_"
@@ -131,9 +131,11 @@ def _mistakes(settings: type[Settings], error: ValidationError, given: dict[str,
     for mistake in error.errors(include_url=False):
         first, *rest = [str(part) for part in mistake["loc"]] or [""]
         where = ".".join([given[first].source if first in given else first, *rest])
-        what = mistake["msg"].removeprefix("Value error, ")
+        what = in_words(mistake)
         if mistake["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(rest[-1] if rest else first, known, 1)
+            from difflib import get_close_matches  # not before there is a mistake: each start would pay for it
+
+            near = get_close_matches(rest[-1] if rest else first, known, 1)
             what = "unknown; " + (f"did you mean {near[0]}?" if near else "see --help for what there is")
         elif mistake["type"] == "missing":
             what = f"is needed (--{first.replace('_', '-')}, {PREFIX}{first.upper()}, or in the file)"

@@ -1,7 +1,7 @@
-"""How people write durations, sizes and addresses: `300s`, `512MB`, `HOST:PORT`.
+"""How people write durations, sizes, addresses and names of envs: `300s`, `512MB`, `HOST:PORT`, `prod`.
 
-`Duration`, `Size` and `HostPort` are types for fields of settings: numbers and addresses for the program, these texts
-in files, variables and flags. A bare number is seconds or bytes. MB is a million bytes, MiB is 2**20.
+`Duration`, `Size`, `EnvName` and `HostPort` are types for fields of settings: numbers and addresses for the program,
+these texts in files, variables and flags. A bare number is seconds or bytes. MB is a million bytes, MiB is 2**20.
 """
 
 import re
@@ -17,6 +17,7 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 BYTES |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
+_ENV = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)\Z")
 
 
@@ -72,6 +73,15 @@ def read_address(value: Any) -> Address:
     return Address(host, int(port))
 
 
+def read_env(value: Any) -> str:
+    """The name of an env, which names folders too. ValueError for anything else."""
+    if not isinstance(value, str) or not _ENV.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no name of an env: 1 to 64 letters, digits, - and _, of which the first is no sign"
+        )
+    return value
+
+
 def duration_text(seconds: float) -> str:
     """The shortest way to write it in whole units: 300s, 48h."""
     for unit, size in (("h", 3600), ("s", 1)):
@@ -89,6 +99,7 @@ def size_text(size: int) -> str:
 
 Duration = Annotated[float, BeforeValidator(read_duration), Shown("DURATION", duration_text)]
 Size = Annotated[int, BeforeValidator(read_size), Shown("SIZE", size_text)]
+EnvName = Annotated[str, BeforeValidator(read_env), Shown("NAME", str)]
 HostPort = Annotated[Address, BeforeValidator(read_address), Shown("HOST:PORT", str)]
 
 

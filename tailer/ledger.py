@@ -10,11 +10,13 @@ writes before each sync, so a restart knows who holds what without asking. Pure:
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from protocol.packet import Class
 from protocol.ranges import Ranges
 from tailer.checkpoint import EpochNotes
 
+K = TypeVar("K")
 Slot = tuple[int, int]  # (epoch, number); the tailer is always the journal's own
 
 
@@ -153,7 +155,7 @@ class Ledger:
         """Nobody will need the packet from here again."""
         if not entry.done:
             entry.done = True
-            self.done.setdefault(entry.epoch, Ranges()).add(entry.number, entry.number + 1)
+            _ranges(self.done, entry.epoch).add(entry.number, entry.number + 1)
             self._epoch_notes(entry.epoch).done.add(entry.number, entry.number + 1)
             self.place(entry)
             self._leave(entry)
@@ -239,8 +241,18 @@ class Ledger:
         assert live == +self.live, (live, self.live)
 
     def _epoch_notes(self, epoch: int) -> EpochNotes:
-        return self._notes.setdefault(epoch, EpochNotes())
+        notes = self._notes.get(epoch)
+        if notes is None:
+            notes = self._notes[epoch] = EpochNotes()
+        return notes
 
 
 def _add(which: dict[bytes, Ranges], node: bytes, number: int) -> None:
-    which.setdefault(node, Ranges()).add(number, number + 1)
+    _ranges(which, node).add(number, number + 1)
+
+
+def _ranges(which: dict[K, Ranges], key: K) -> Ranges:
+    ranges = which.get(key)
+    if ranges is None:
+        ranges = which[key] = Ranges()
+    return ranges

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
@@ -157,7 +156,7 @@ class Members:
         """The bucks' median clock against ours; 0 until two agree."""
         known = sorted(buck.offset_ns for buck in self.linked() if buck.offset_ns is not None)
         agreed = any(b - a <= CLOCKS_AGREE_NS for a, b in pairwise(known))
-        return int(median(known)) if agreed else 0
+        return (known[(len(known) - 1) // 2] + known[len(known) // 2]) // 2 if agreed else 0
 
     @asynccontextmanager
     async def reach(self, buck: Buck) -> AsyncIterator[Asker]:

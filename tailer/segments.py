@@ -82,8 +82,11 @@ class Segments:
     def append_control(self, make: Callable[[int], bytes]) -> None:
         """Write a control record; `make` is told which segment it is for, so that it can name it."""
         try:
-            segment = self._fitting(len(make(self.current.index)))
-            data = make(segment.index)
+            index = self.current.index
+            data = make(index)
+            segment = self._fitting(len(data))
+            if segment.index != index:
+                data = make(segment.index)
             segment.append(data)
         except OSError as error:
             raise self._full(error) from error

@@ -8,7 +8,7 @@ from protocol.limits import COPIES_MAX, NAME_MAX
 from protocol.packet import Class
 from service.authorized import LinkSettings
 from service.config import ConfigError
-from service.units import Duration, HostPort, Size
+from service.units import Duration, EnvName, HostPort, Size
 from tailer.inputs.files import Glob
 from tailer.kinds import Kinds, Rule, names_like
 
@@ -59,7 +59,7 @@ class TailerSettings(LinkSettings):
     )
     key: str = Field("", description="This tailer's key file; made at the first start. [<journal>.key]")
     host: str = Field("", description="The host's name in all packets. [this host's name]")
-    env: str = Field("prod", description="The closed domain that bucks, tailers and porters share.")
+    env: EnvName = Field("prod", description="The closed domain that bucks, tailers and porters share.")
     from_: Literal["recent", "head", "end"] = Field(
         "recent",
         alias="from",

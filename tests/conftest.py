@@ -6,7 +6,6 @@ a skip is a failure of the run, unless its reason is one of ALLOWED_SKIPS: what 
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ settings.register_profile("fuzz", settings.get_profile("normal"), max_examples=5
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 _skips: Counter[str] = Counter()
+_modules: set[str] = set()
 
 
 @pytest.fixture(scope="session")
@@ -37,18 +37,21 @@ def shared_data() -> Path:
     return SHARED_DATA.resolve()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report = yield
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
-        _skips[str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
-    return report
+        _note_skip(report)
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """A whole module that skips itself counts as one."""
-    if report.skipped and isinstance(report.longrepr, tuple):
-        _skips[str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+    """A whole module that skips itself counts as one, though each worker says so."""
+    if report.skipped and report.nodeid not in _modules:
+        _modules.add(report.nodeid)
+        _note_skip(report)
+
+
+def _note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    _skips[reason.removeprefix("Skipped: ")] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -2,7 +2,7 @@
 
 from array import array
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buck.index import Index, StreamKey, ranges_of
@@ -65,3 +65,10 @@ def test_an_index_holds_what_was_added(keys: list) -> None:
     for (tailer, epoch), group in index.groups.items():
         mine = sorted((n, at * 1000) for at, (t, e, n, _) in enumerate(keys) if (t.node, e) == (tailer, epoch))
         assert list(zip(group.numbers, group.offsets, strict=True)) == mine
+
+
+@example([0, 0, 2], 0)
+@given(st.lists(st.integers(0, 12), max_size=12), st.integers(0, 1 << 40))
+def test_ranges_of_numbers_with_and_without_gaps_and_repeats(numbers: list[int], first: int) -> None:
+    ascending = array("Q", sorted(first + number for number in numbers))
+    assert ranges_of(ascending) == Ranges((number, number + 1) for number in ascending)

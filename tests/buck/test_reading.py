@@ -1,6 +1,7 @@
 """What a porter is told and given."""
 
 import pytest
+import trio
 
 from buck import reading
 from buck.reading import BucketFacts, Reading, StreamFacts, buckets, covered, listing, streams
@@ -206,3 +207,32 @@ def test_a_list_too_long_for_an_answer_is_a_lower_bound() -> None:
     assert max(len(numbers) for _, _, numbers in fitting) <= 65_536
     whole, cut = reading._fit([(KEY.node, 7, Ranges([(0, 9)]))])
     assert (whole, cut) == ([(KEY.node, 7, Ranges([(0, 9)]))], False)
+
+
+@in_world
+async def test_long_answers_give_others_their_turns(world: World) -> None:
+    store = await open_store(world.machine("a"))
+    for epoch in range(40):
+        await store.put(made(0, epoch=epoch, bucket=BUCKET - WIDTH * (epoch % 4)))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "TURN_PACKETS", 2)
+        for ask in (
+            lambda: listing(store, BUCKET, b"", b""),
+            lambda: streams(store, BUCKET),
+            lambda: covered(store, KEY.node, (STREAM,), ()),
+        ):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(others)
+                await trio.lowlevel.checkpoint()
+                before = turns
+                await ask()
+                assert turns >= before + 2
+                nursery.cancel_scope.cancel()

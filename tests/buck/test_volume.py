@@ -131,7 +131,10 @@ async def test_a_folder_that_can_not_be_written_ends_the_start_in_one_line(world
             raise OSError(30, "Read-only file system")
 
     host.platter.before = readonly
-    with pytest.raises(ConfigError, match=r"/d1: .*Read-only file system"):
+    with pytest.raises(
+        ConfigError,
+        match=r"/d1: .*Read-only file system; see who may write there \(ls -ld\), or name another by --disk",
+    ):
         await open_store(host.process())
 
 

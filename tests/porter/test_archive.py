@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from porter.archive import due
+from porter.archive import due, room
 from porter.catalog import PartName
 from porter.cluster import Bucket
 from porter.hour import Hour
@@ -200,6 +200,7 @@ async def test_a_silent_buck_makes_the_verdict_unknown_and_the_next_run_complete
     assert report.state == verdict(objects)["state"] == "complete"
     assert (await copy(objects, b"/a"))[0] == files[b"/a"]
     assert names(objects) == ["22.p00.parquet", "22.p01.parquet", "22.v00.json", "22.v01.json"]
+    assert [len(footer.seals) for footer in footers(objects)] == [1, 0], "the hour has it: not once more in each part"
 
 
 async def test_a_verdict_names_the_objects_by_digest() -> None:
@@ -319,6 +320,10 @@ async def test_empty_files_alone_make_a_part_without_rows() -> None:
     assert await copy(objects, b"/empty") == (b"", (await copy(objects, b"/empty"))[1])
     assert await wrong(objects) == []
     assert row_counts(objects) == []
+
+
+def test_what_is_told_as_memory_is_not_all_for_packets_and_rows() -> None:
+    assert [room(told << 20) >> 20 for told in (64, 128, 256, 512)] == [32, 80, 208, 464]
 
 
 def test_parts_are_named_by_hour_and_number() -> None:

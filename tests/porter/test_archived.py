@@ -10,8 +10,8 @@ import trio
 from click.testing import CliRunner, Result
 
 from porter import hour
-from porter.__main__ import main
 from porter.archived import Archive
+from porter.commands import main
 from porter.objects import FolderObjects, MemoryObjects, S3Objects
 from porter.source import Scope
 from porter.trie import Limit

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from porter.__main__ import main
+from porter.commands import main
 from protocol.errors import Refused
 from protocol.trust import Trust, read_certificate, read_certificate_text
 

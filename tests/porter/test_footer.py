@@ -58,7 +58,7 @@ FOOTER = st.builds(
     st.lists(
         st.builds(
             StreamRow, ID, ID, NAME, NAME, NAME,
-            st.lists(st.builds(Stretch, *[COUNT] * 8), max_size=2).map(tuple),
+            st.lists(st.builds(Stretch, *[COUNT] * 9), max_size=2).map(tuple),
         ),
         max_size=2,
     ),
@@ -95,9 +95,9 @@ def packed(*members: object) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"?", b"\xff", b85encode(b"junk"), packed(), packed(2), packed(2, "env", 1, 2, 3),
-        packed(2, "env", 1, 2, [], [], [], [], [1 << 40], []),  # bytes(2**40) would be as many zeros
-        packed(2, "env", 1, 2, [], [[bytes(16), 1, b"h", 0, False, 0, [0, 3], [1], [], []]], [], [], [], []),
+        b"", b"?", b"\xff", b85encode(b"junk"), packed(), packed(3), packed(3, "env", 1, 2, 3),
+        packed(3, "env", 1, 2, [], [], [], [], [1 << 40], []),  # bytes(2**40) would be as many zeros
+        packed(3, "env", 1, 2, [], [[bytes(16), 1, b"h", 0, False, 0, [0, 3], [1], [], []]], [], [], [], []),
     ],
 )  # fmt: skip
 def test_what_is_no_footer_is_refused(data: bytes) -> None:
@@ -105,9 +105,10 @@ def test_what_is_no_footer_is_refused(data: bytes) -> None:
         Footer.decode(data, "x")
 
 
-def test_a_footer_of_another_version_says_which() -> None:
-    with pytest.raises(FormatError, match="version 9; this porter reads 2"):
-        Footer.decode(packed(9), "x")
+@pytest.mark.parametrize(("version", "advice"), [(9, "update it"), (2, "read it with the porter that wrote it")])
+def test_a_footer_of_another_version_says_which_and_what_to_do(version: int, advice: str) -> None:
+    with pytest.raises(FormatError, match=f"version {version}, this porter reads 3: {advice}"):
+        Footer.decode(packed(version), "x")
 
 
 def test_what_parts_hold_is_what_their_footers_name() -> None:

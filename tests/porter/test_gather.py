@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from porter.cluster import NobodyError
-from porter.gather import Epoch, Harvest, Survey, fetch, survey
+from porter.gather import Epoch, Harvest, Survey, fetch, survey, survey_all
 from protocol.messages import Get, List
 from protocol.packet import Key, Packet
 from protocol.ranges import Ranges
@@ -48,6 +48,20 @@ async def test_one_peer_is_enough_and_each_packet_comes_once_from_all_bucks_toge
     assert [sum(n.count for n in level.values()) for level in found.copies()] == [200, 200]
     assert sum(buck.given for buck in bucks) == 200
     assert all(buck.given for buck in bucks), "the load is spread"
+
+
+async def test_small_buckets_are_asked_of_one_buck_each_and_not_always_of_the_same() -> None:
+    bucks, tailer = bucks_of(3), FakeTailer()
+    buckets = [BUCKET + 300 * n for n in range(6)]
+    packets = [tailer.read(b"/log", lines_of(10 * n, 10), first=400 * n, bucket=at)[0] for n, at in enumerate(buckets)]
+    for buck in bucks:
+        buck.put(packets)
+    async with cluster_of(bucks) as cluster:
+        for found in await survey_all(cluster, buckets):
+            async with fetch(cluster, found) as harvest:
+                assert len([packet async for packet in harvest]) == 1
+    assert [sum(isinstance(message, Get) for message in buck.asked) for buck in bucks] == [2, 2, 2]
+    assert [sum(isinstance(message, List) for message in buck.asked) for buck in bucks] == [6, 6, 6]
 
 
 async def test_a_corrupt_copy_is_replaced_by_a_good_one(autojump_clock: trio.testing.MockClock) -> None:

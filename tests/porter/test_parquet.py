@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from porter.parquet import SCHEMA, Part, columns, escape, group, unescape, writer
+from porter.parquet import SCHEMA, Part, columns, escape, group, level_of, unescape, writer
 from porter.parquet_read import RowGroups
 from porter.shelf import block_of, spans_of
 from porter.source import Piece
@@ -48,6 +48,10 @@ def parts_of(packets: list[Packet]) -> list[Part]:
             parts.append(Part(piece, batch, np.arange(row, row + span.count)))
             row += span.count
     return parts
+
+
+def test_the_smaller_a_part_the_better_it_is_packed() -> None:
+    assert [level_of(raw) for raw in (0, 8 << 20, (8 << 20) + 1, 64 << 20, (64 << 20) + 1)] == [19, 19, 15, 15, 9]
 
 
 def write(path: Path, *groups: list[Part]) -> list[list[tuple[bytes, int, int, int, int]]]:

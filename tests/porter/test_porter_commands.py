@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from porter.__main__ import main
+from porter.commands import main
 
 
 @pytest.fixture
@@ -46,7 +46,10 @@ def test_no_live_buck_is_one_line_and_exit_1(command: tuple[str, ...], key: str)
         (("grep", '"open'), "is never closed"),
         (("grep", "x", "--peer", "nowhere"), "'nowhere' is no HOST:PORT"),
         (("grep", "x", "--peer", "192.0.2.1:7411"), "say --insecure if that is fine"),
-        (("audit", "--from", "yesterday"), "--from, --to: no time"),
+        (("audit", "--from", "yesterday"), "--from: 'yesterday' is no time: write 2026-11-22, "),
+        (("audit", "--to", "2026-13-01"), "--to: '2026-13-01' is no time: month must be in 1..12"),
+        (("grep", "/(a/"), "not a regular expression: missing ): (a"),
+        (("status", "--env", "../prod"), "--env: '../prod' is no name of an env: 1 to 64 letters, digits, - and _"),
         (("archive", "--older", "soon", "--archive", "there"), "is not a duration"),
         (("archive",), "--archive: a folder or s3://bucket/prefix is needed"),
         (("cat", "a", "b", "--archive", "ftp://x"), "only folders and s3://bucket/prefix are known"),

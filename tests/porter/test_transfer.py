@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from porter.bucks import Bucks
+from porter.objects import MemoryObjects
 from porter.reader import Reader
 from porter.transfer import Copied, UnknownFileError, cat, choose, generations
 from protocol.packet import build
+from tests.porter.archiving import archive
+from tests.porter.archiving import copy as copy_archived
 from tests.porter.fleet import BUCKET, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of, sample_logs, stream_of
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -105,6 +108,20 @@ async def test_generations_come_oldest_first_and_can_be_picked() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await copy(bucks, b"/log", "4")
     assert caught.group_contains(UnknownFileError, match="no generation 4: there are 3")
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_generations_of_one_moment_come_as_they_were_sent_from_bucks_and_archive(together: bool) -> None:
+    bucks, tailer, objects = bucks_of(1), FakeTailer(), MemoryObjects()
+    texts = [b"%d\n" % number for number in range(8)]
+    parts = [(b"/log", text, 0, stream_of(f"generation {number}")) for number, text in enumerate(texts)]
+    for some in [parts] if together else [[part] for part in parts]:
+        tailer.read_many(some)
+    spread(bucks, tailer, 1)
+    assert (await copy(bucks, b"/log"))[0] == b"".join(texts)
+    assert (await copy(bucks, b"/log", "3"))[0] == texts[2]
+    await archive(bucks, objects)
+    assert (await copy_archived(objects, b"/log"))[0] == b"".join(texts)
 
 
 async def test_a_gap_is_told_with_its_range_and_not_filled() -> None:

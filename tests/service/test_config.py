@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from pydantic import Field, model_validator
 
 from service.config import ConfigError, Settings, load, options
-from service.units import Address, Duration, HostPort, Size
+from service.units import Address, Duration, EnvName, HostPort, Size
 
 
 class Rule(Settings):
@@ -67,9 +67,38 @@ def test_all_mistakes_are_told_with_their_places(tmp_path):
         "--to.0: 'nowhere' is no HOST:PORT",
         "BUCK_LISTEN: '::1:7': write an IPv6 address in brackets: [::1]:7000",
         f"{path}: memory: 'much' is not a size such as 512MB, 8GiB",
-        f"{path}: rules.0.path: Input should be a valid string",
+        f"{path}: rules.0.path: 1 is no text: put it in quotes",
         f"{path}: widht: unknown; did you mean width?",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('disk = "x"', """disk: 'x' is no list: write ["...", "..."]"""),
+        ("key = 4", "key: 4 is no text: put it in quotes"),
+        ('from = "middle"', "from: 'middle' is not 'head' or 'end'"),
+        ('insecure = "maybe"', "insecure: 'maybe' is neither true nor false"),
+        ("insecure = 3", "insecure: 3 is neither true nor false"),
+        ('peers = "x"', "peers: 'x' is no whole number"),
+        ("peers = 1.5", "peers: 1.5 is no whole number"),
+        ("peers = 0", "peers: 0 is less than 1"),
+        ("peers = 10", "peers: 10 is more than 9"),
+        (f'zone = "{"z" * 99}"', f"zone: '{'z' * 59}... is longer than 9 characters"),
+        ("rules = [3]", "rules.0: 3 is no table"),
+        ('env = "../prod"', "env: '../prod' is no name of an env: 1 to 64 letters"),
+    ],
+)
+def test_a_value_of_another_kind_is_shown_with_what_it_should_be(tmp_path, text, words):
+    class Strict(Example):
+        peers: int = Field(1, ge=1, le=9)
+        zone: str = Field("", max_length=9)
+        env: EnvName = Field("prod")
+
+    with pytest.raises(ConfigError) as caught:
+        load(Strict, {}, config=write(tmp_path, text), environ={})
+    assert words in str(caught.value)
+    assert "Input should" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["width = ", b"\xff".decode("latin-1") + "="])

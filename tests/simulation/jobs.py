@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from porter.__main__ import FORESEEN
 from porter.archive import Archived, Archiver
 from porter.archive_audit import look_at_archive
 from porter.archived import Archive
 from porter.audit import Audit, Found, audit, look_at_bucks
 from porter.bucks import Bucks
 from porter.cluster import Cluster, open_cluster
+from porter.commands import FORESEEN
 from porter.objects import MemoryObjects
 from porter.reader import Reader
 from porter.settings import PorterSettings

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from protocol.packet import Class
 from service.config import ConfigError, load
-from tailer.__main__ import main
+from tailer.commands import main
 from tailer.settings import TailerSettings
 
 
