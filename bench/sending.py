@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,9 +11,6 @@ from protocol.identity import NodeKey
 from protocol.limits import PACKET_VERSION
 from protocol.link import Asker, open_asker
 from protocol.messages import Hello, Ok, Put
-
-if TYPE_CHECKING:
-    from protocol.secure import Security
 
 WINDOW = 16
 ACK_S = 120.0  # a disk that is behind holds writers up for long
@@ -30,17 +26,16 @@ def hello(key: NodeKey, role: str = "tailer") -> Hello:
     return Hello(role, key.public, "prod", 0, b"bench", (PACKET_VERSION, PACKET_VERSION), "", time.time_ns())
 
 
-def put_all(address: str, key: NodeKey, packets: Iterable[bytes], security: Security | None = None) -> int:
+def put_all(address: str, key: NodeKey, packets: Iterable[bytes]) -> int:
     """Store all packets on the buck at an address; the sum of their sizes. Blocks until the last is acked."""
-    return trio.run(_put_all, address, key, packets, security)
+    return trio.run(_put_all, address, key, packets)
 
 
-async def _put_all(address: str, key: NodeKey, packets: Iterable[bytes], security: Security | None) -> int:
+async def _put_all(address: str, key: NodeKey, packets: Iterable[bytes]) -> int:
     host, port = address.rsplit(":", 1)
     stream = await trio.open_tcp_stream(host, int(port))
     waiting, sizes = iter(packets), [0]
-    asking = open_asker(stream, hello(key), timeout_s=ACK_S, security=security)
-    async with asking as asker, trio.open_nursery() as nursery:
+    async with open_asker(stream, hello(key), timeout_s=ACK_S) as asker, trio.open_nursery() as nursery:
         for _ in range(WINDOW):
             nursery.start_soon(_work, asker, waiting, sizes)
     return sizes[0]
