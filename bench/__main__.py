@@ -19,7 +19,19 @@ from bench.measure import ROOT, machine
 from bench.options import Options
 from bench.report import Row, document, keep, show
 
-BENCHES = ["kernel", "sizes", "tailer", "small_hosts", "buck", "secure", "archive", "read", "latency", "memory"]
+BENCHES = [
+    "kernel",
+    "sizes",
+    "tailer",
+    "small_hosts",
+    "buck",
+    "secure",
+    "archive",
+    "read",
+    "audit",
+    "latency",
+    "memory",
+]
 PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import glob
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -88,7 +87,7 @@ def _what_runs(cluster: Cluster, patterns: Sequence[str]) -> Iterator[str]:
     yield f"  archive  {ROOT / 'archive'}, every {ARCHIVE_EVERY_S} s (48 hours late in real life)"
     porter = f".venv/bin/porter {{}} --peer {cluster.addresses()[0]}"
     if cluster.keys:
-        porter = ".venv/bin/porter {} " + shlex.join(cluster.porter_command("")[6:])
+        porter = f".venv/bin/porter {{}} --config {_config(cluster)}"
     yield ""
     yield "Try, in another terminal:"
     yield "  " + porter.format("status")
@@ -99,6 +98,17 @@ def _what_runs(cluster: Cluster, patterns: Sequence[str]) -> Iterator[str]:
     yield f"  kill -9 {last.pid}      ({last.name}: nothing is lost, and nothing stops)"
     yield ""
     yield "Ctrl-C stops everything."
+
+
+def _config(cluster: Cluster) -> Path:
+    """A porter's flags as a file of settings: where links are encrypted they are many."""
+    words = cluster.porter_command("")[6:]
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    lines = [f'{flag[2:].replace("-", "_")} = "{value}"' for flag, value in pairs if flag != "--peer"]
+    lines.append(f"peer = {[value for flag, value in pairs if flag == '--peer']}")
+    path = ROOT / "porter.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def _check(cluster: Cluster, logs: Sequence[str], console: Console) -> int:

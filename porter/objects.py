@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 READ_AHEAD = 1 << 20  # one ranged GET of a column chunk's size; smaller ones cost a round trip each
+GET_TRIES = 3  # answers that end in the middle
 PUT_TRIES = 5  # answers "conflict, try again" that we sit out before giving up
 
 Reader = io.BufferedReader | io.BytesIO  # seekable, binary
@@ -229,12 +230,15 @@ class S3Objects:
 
     def _range(self, name: str, span: tuple[int, int] | None) -> bytes:
         limits = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
-        try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name), **limits)
-            data: bytes = answer["Body"].read()
-        except Exception as error:
-            raise self._wrap(name, error) from error
-        return data
+        for attempt in range(GET_TRIES):
+            try:
+                answer = self.client.get_object(Bucket=self.bucket, Key=self._key(name), **limits)
+                data: bytes = answer["Body"].read()
+                return data
+            except Exception as error:  # an answer that ends early is nobody's to try again but ours
+                if _code(error) or attempt + 1 == GET_TRIES:
+                    raise self._wrap(name, error) from error
+        raise AssertionError("the last try returns or raises")
 
     def _key(self, name: str) -> str:
         return self.prefix + check_name(name)

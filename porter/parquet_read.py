@@ -25,6 +25,7 @@ from protocol.formats import Format
 from protocol.kernel import Rows
 
 TEXT_NAMES = ["host", "shn", "app", "format", "path"]
+MAGIC = b"PAR1"
 CONTENT = [name for name in SCHEMA.names if name != "severity"]
 
 
@@ -48,6 +49,8 @@ class RowGroups:
     def __init__(self, name: str, reader: Reader) -> None:
         self.name = name
         self._reader = reader
+        if reader.read(len(MAGIC)) != MAGIC:  # other readers refuse it then; pyarrow looks at the end alone
+            raise FormatError(f"{name}: it does not begin as a Parquet file; was the object changed?")
         try:
             self._file = pq.ParquetFile(
                 reader, read_dictionary=TEXT_NAMES, pre_buffer=False, page_checksum_verification=True

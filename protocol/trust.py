@@ -38,6 +38,7 @@ CERTIFICATE_VERSION: Final = 1
 CERTIFICATE_MAX: Final = 1_024  # it travels in a message of the handshake, before anybody is known
 LINES_MAX: Final = 100_000
 KINDS: Final = ("key", "signer", "revoked")
+SHOWN_MAX: Final = 12  # characters of a wrong word in an error: whoever named the secret's file must not find it there
 _ANY: Final = ("*",)
 
 
@@ -182,7 +183,8 @@ class Trust:
 def _parse_line(words: list[str]) -> tuple[str, Grant]:
     kind = words[0]
     if kind not in KINDS:
-        raise FormatError(f"{kind!r} is none of {', '.join(KINDS)}")
+        shown = f"{kind!r}" if len(kind) <= SHOWN_MAX else "a word"
+        raise FormatError(f"{shown} is none of {', '.join(KINDS)}")
     public = read_public(words[1] if len(words) > 1 else "")
     options: dict[str, tuple[str, ...]] = {}
     for word in words[2:]:
@@ -190,7 +192,7 @@ def _parse_line(words: list[str]) -> tuple[str, Grant]:
         if not equals:
             break  # here the comment begins
         if name not in ("roles", "hosts") or name in options:
-            raise FormatError(f"{word!r}: only one roles=... and one hosts=... can stand before the comment")
+            raise FormatError("only one roles=... and one hosts=... can stand between a key and its comment")
         options[name] = tuple(value.split(","))
     if kind == "revoked":
         return kind, Grant(public, ())
@@ -223,5 +225,7 @@ def read_public(text: str) -> bytes:
     except ValueError:
         public = b""
     if len(public) != PUBLIC_SIZE:
-        raise FormatError(f"{text[:80]!r} is no public key: {2 * PUBLIC_SIZE} hex digits, as `buck key` prints them")
+        raise FormatError(
+            f"{len(text)} characters that are no public key: it has {2 * PUBLIC_SIZE} hex digits, see `buck key`"
+        )
     return public

@@ -17,7 +17,7 @@ from porter.archived import Archive
 from porter.audit import Audit, Found, audit
 from porter.catalog import PartName, parts
 from porter.footer import FOOTER_KEY, Footer
-from porter.objects import MemoryObjects
+from porter.objects import MemoryObjects, Objects
 from porter.parquet import SCHEMA, writer
 from porter.trie import Limit
 from protocol.packet import Key
@@ -75,7 +75,7 @@ async def archived() -> MemoryObjects:
     return objects
 
 
-async def audited(objects: MemoryObjects, keys: Collection[bytes] = ()) -> Audit:
+async def audited(objects: Objects, keys: Collection[bytes] = ()) -> Audit:
     """What an audit of the archive alone says, every row read."""
     found = Found(keys=frozenset(keys))
     with Archive(RealMachine(), objects, ENV) as held:

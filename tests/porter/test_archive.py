@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from porter.archive import due, room
+from porter.archive import Archiver, due, room
 from porter.catalog import PartName
 from porter.cluster import Bucket
 from porter.hour import Hour
@@ -19,8 +19,18 @@ from protocol.errors import FormatError
 from protocol.packet import build
 from service.faults import armed
 from tests.porter.archiving import HOUR, archive, copy, footers, lines, names, row_counts, spread, verdict, wrong
-from tests.porter.fleet import BUCKET, FakeBuck, FakeTailer, bucks_of, lines_of, sample_logs
+from tests.porter.fleet import (
+    BUCKET,
+    FakeBuck,
+    FakeTailer,
+    bucks_of,
+    cluster_of,
+    lines_of,
+    node_key,
+    sample_logs,
+)
 from tests.porter.sealing import Chain
+from tests.porter.tampering import audited
 
 
 def two_files(text: str = "line") -> tuple[FakeTailer, dict[bytes, bytes]]:
@@ -85,7 +95,7 @@ async def test_what_comes_later_is_a_further_part_of_what_is_new() -> None:
     assert sorted(keys) == sorted(packet.header.key for packet in tailer.packets)
 
 
-async def test_two_porters_at_once_write_one_set_of_parts() -> None:
+async def test_C7_two_porters_at_once_write_one_set_of_parts() -> None:
     bucks, objects = bucks_of(3), MemoryObjects()
     tailer, files = two_files()
     spread(bucks, tailer)
@@ -242,7 +252,7 @@ async def test_an_hour_that_is_not_yet_quiet_gets_neither_part_nor_verdict() -> 
     assert len(names(objects)) == 6
 
 
-async def test_two_porters_on_different_hours_write_a_reread_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_C7_two_porters_on_different_hours_write_a_reread_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tailer lost its journal and read the file again, an hour later; each porter sees one of the two."""
     before, after, objects = bucks_of(2), bucks_of(2), MemoryObjects()
     tailer, raw = FakeTailer(), lines_of(0, 40)
@@ -266,6 +276,54 @@ async def test_two_porters_on_different_hours_write_a_reread_event_once(monkeypa
     keys = {key for footer in footers(objects) for key in footer.each_key()}
     assert keys == {packet.header.key for packet in tailer.packets}
     assert await wrong(objects) == []
+
+
+async def test_C7_a_put_that_takes_long_is_seen_by_who_puts_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another porter archives a later hour, with the same bytes, while the first one's put is under way.
+
+    No look at the archive before the put can help: the second waits, then takes the first one's name, and it begins
+    again. Without claims every event would be there twice.
+    """
+    before, after, objects = bucks_of(2), bucks_of(2), MemoryObjects()
+    tailer, raw = FakeTailer(), lines_of(0, 40)
+    before[0].put(tailer.read(b"/a", raw))
+    tailer.epoch, tailer.number = 2, 0
+    after[0].put(tailer.read(b"/a", raw + lines_of(40, 5), bucket=BUCKET + 3600))
+    put, turns = PartWriter.put, [after]
+
+    def put_slowly(part: PartWriter, store: MemoryObjects, name: PartName) -> str:
+        if turns:
+            trio.from_thread.run(archive, turns.pop(), objects)
+        return put(part, store, name)
+
+    monkeypatch.setattr(PartWriter, "put", put_slowly)
+    await archive(before, objects)
+    assert [name for name in names(objects) if ".p" in name] == [
+        "22.p00.parquet", "22.p01.parquet", "23.p00.parquet",
+    ]  # fmt: skip
+    assert await lines(objects) == sorted((raw + lines_of(40, 5)).splitlines(keepends=True))
+    assert await wrong(objects) == []
+    assert verdict(objects)["parts"][0]["name"].endswith("22.p00.parquet"), "the empty one is vouched for too"
+
+
+async def test_C7_two_porters_with_keys_of_their_own_write_one_verdict() -> None:
+    bucks, objects = bucks_of(3), MemoryObjects()
+    tailer, _ = two_files()
+    spread(bucks, tailer)
+    for buck in bucks:
+        buck.seals.append(Chain(tailer).seal(tailer.packets, until=HOUR + 7200, goodbye=True).data)
+
+    async def job(key: str) -> None:
+        async with cluster_of(bucks, patience=10.0) as cluster:
+            cluster.key = node_key(key)
+            await Archiver(cluster.machine, cluster, objects).run(0, lambda done, what: None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(job, "porter1")
+        nursery.start_soon(job, "porter2")
+    assert names(objects) == ["22.p00.parquet", "22.v00.json"]
+    found = await audited(objects)
+    assert (found.verdict.state, found.damage, found.troubles) == ("complete", (), ())
 
 
 def bucket(start: int, arrival: int = 0) -> Bucket:

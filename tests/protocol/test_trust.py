@@ -84,6 +84,14 @@ def test_any_text_is_a_list_or_a_format_error(text: str) -> None:
     assert not trust.signers
 
 
+@pytest.mark.parametrize("line", ["{0}", "key {0}", "{0} roles=buck", "key {0} roles=buck", "certificate {0}"])
+def test_A36_a_secret_in_the_wrong_file_is_not_in_the_error(line: str) -> None:
+    for secret in ("3f" * 31, "correct-horse-battery"):
+        with pytest.raises(FormatError) as caught:
+            Trust.parse(line.format(secret))
+        assert secret[:9] not in str(caught.value)
+
+
 def test_a_certificate_lends_what_its_signer_may_lend() -> None:
     trust = Trust.parse(f"signer {S} roles=tailer,buck hosts=*.shop")
     grant = trust.grant(NODE.public, certificate(roles=("tailer", "admin")), "prod", NOW)

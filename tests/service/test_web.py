@@ -96,7 +96,7 @@ def test_nothing_but_reading():
     assert answer.startswith(b"HTTP/1.1 405 ")
 
 
-def test_garbage_and_endless_heads_are_cut():
+def test_A11_garbage_and_endless_heads_are_cut():
     assert exchange(b"\x00\x01garbage\r\n\r\n") == b""
 
     async def endless(connect) -> None:
@@ -110,7 +110,7 @@ def test_garbage_and_endless_heads_are_cut():
     simulate(1, served, endless)
 
 
-def test_a_silent_or_slow_peer_is_cut():
+def test_A13_a_silent_or_slow_peer_is_cut():
     async def silent(connect) -> float:
         stream = await connect()
         start = trio.current_time()
@@ -121,7 +121,7 @@ def test_a_silent_or_slow_peer_is_cut():
     assert TURN_S <= simulate(1, served, silent) < TURN_S + 1
 
 
-def test_connections_are_bounded():
+def test_A14_connections_are_bounded():
     async def many(connect) -> bytes:
         streams = [await connect() for _ in range(CONNECTIONS_MAX + 1)]
         await trio.sleep(1)
