@@ -79,10 +79,13 @@ class Part:
 
     def append(self, packet: Packet) -> int:
         """Append a packet as it came; its offset. After an OSError the file is as it was, or the part has failed."""
+        self.write(packet)
+        return self.note(packet)
+
+    def write(self, packet: Packet) -> None:
+        """The part of appending that may wait for the disk. Nothing else writes meanwhile."""
         assert self.file is not None
-        assert self.index is not None
         assert not self.stopped
-        offset = self.size
         faultpoint("buck.bucket.before_append")
         try:
             self.file.write(packet.data)
@@ -90,6 +93,11 @@ class Part:
             self._cut_back()
             raise
         faultpoint("buck.bucket.after_append")
+
+    def note(self, packet: Packet) -> int:
+        """The other part: what was written counts from now on."""
+        assert self.index is not None
+        offset = self.size
         self.size += len(packet.data)
         self.packets += 1
         self.index.add(packet, offset)

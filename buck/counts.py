@@ -37,4 +37,5 @@ class Counts:
         self.torn = metrics.counter("bytes_torn", "Bytes cut off a torn tail at start-up.")
         self.footers_rebuilt = metrics.counter("footers_rebuilt", "Footers that didn't verify and were made anew.")
         self.disks_missing = metrics.counter("disks_missing", "Alarm: disks that the node had and has no more.")
+        self.hung = metrics.counter("disks_hung", "Alarm: writes that took so long that another disk got them.")
         self.disk_errors = metrics.counter("disk_errors", "Alarm: errors of a disk; it is left after one.")

@@ -55,7 +55,7 @@ class Durable:
             await self._flights[part].wait()
         if part.failed:
             return None
-        part.write_footer()
+        await self._machine.slow(part.write_footer)
         if not await self._flight(part):
             return None
         try:

@@ -129,7 +129,7 @@ class Gossiper:
     async def _remember(self) -> None:
         met = [list(peer) for peer in self._members.view()[1:]]
         for volume in self._volumes:
-            if volume.healthy:
+            if volume.able:
                 try:
                     await self._machine.disk.replace(
                         join(volume.folder, "peers"), record.encode_record(met), mode=0o640

@@ -53,7 +53,8 @@ class Leaving:
 
     async def look(self) -> None:
         """Take notice of the mark, or of its absence."""
-        marked = await self._machine.slow(self._is_marked)
+        marks = [join(one.folder, MARK) for one in self._store.volumes if one.able]
+        marked = await self._machine.slow(lambda: any(_exists(self._machine.disk, mark) for mark in marks))
         if marked and not self._store.draining:
             log.warning("this buck is leaving: it takes no new packets")
         elif self._store.draining and not marked:
@@ -64,10 +65,6 @@ class Leaving:
     def facts(self) -> dict[str, object]:
         """For the status page."""
         return {"draining": self._store.draining, **self.progress._asdict()}
-
-    def _is_marked(self) -> bool:
-        disk = self._machine.disk
-        return any(_exists(disk, join(one.folder, MARK)) for one in self._store.volumes if one.healthy)
 
 
 async def mark(machine: Machine, disks: Sequence[str], env: str, leaving: bool) -> None:

@@ -114,6 +114,8 @@ class Node:
             there = await background.start(serve_web, self.machine, *self.settings.http, pages)
             for volume in self.store.volumes:
                 background.start_soon(self._tend, volume)
+                if len(self.store.volumes) > 1:
+                    background.start_soon(volume.hands.run)
             background.start_soon(gossiper.run)
             for one in (self.door, leaving, self._make_hander(leaving), self._make_healer()):
                 background.start_soon(one.run)

@@ -202,6 +202,8 @@ class Reading:
             part, index = self._parts.pop()
             self._rows = _rows(index, self._wanted)
             self.close()
+            if self._rows and self._store.is_hung(part):
+                self._rows = []  # others have copies, and answer sooner
             if self._rows:
                 self._open(part)
         return bool(self._rows)

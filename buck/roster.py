@@ -92,7 +92,7 @@ class RosterStore:
             data = record.encode_record([[list(one) for one in self.expected.values()], list(self.retired)])
             saved = False
             for volume in self._volumes:
-                if volume.healthy:
+                if volume.able:
                     try:
                         await self._machine.disk.replace(join(volume.folder, "roster"), data, mode=0o640)
                         saved = True

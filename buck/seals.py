@@ -93,10 +93,11 @@ class Book:
         if fresh:
             disk.mkdirs(join(self.volume.folder, "seals"))
         data = record.encode_record([number, seal])
-        file = disk.open_append(self.path)
+        slow = self.volume.machine.slow
+        file = await slow(disk.open_append, self.path)
         try:
             faultpoint("buck.seals.before_append")
-            file.write(data)
+            await slow(file.write, data)
             faultpoint("buck.seals.before_fsync")
             await disk.fsync(file)
             faultpoint("buck.seals.after_fsync")
@@ -171,7 +172,7 @@ class SealStore:
 
     def _choose(self, tailer: bytes) -> Volume:
         now = self._machine.now()
-        able = [volume for volume in self._volumes if volume.healthy and not volume.room.full(now)]
+        able = [volume for volume in self._volumes if volume.able and not volume.room.full(now)]
         if not able:
             raise Declined("full", "no disk takes a seal")
         return able[int.from_bytes(tailer[:4], "big") % len(able)]

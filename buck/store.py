@@ -19,6 +19,7 @@ from buck.cache import Cache
 from buck.counts import Counts
 from buck.errors import Declined, UnusableError
 from buck.files import BUCKET_MAX
+from buck.hands import HungError
 from buck.index import DIGEST_SIZE, Group, Index
 from buck.volume import Volume
 from protocol.packet import Header, Packet
@@ -185,11 +186,19 @@ class Store:
             return None
         part.arrived, part.last_arrival_ns = self.machine.now(), self.machine.time_ns()
         try:
-            offset = part.append(packet)
+            if not volume.hands.beside:
+                offset: int | None = part.append(packet)
+            else:
+                offset = await volume.hands.do(lambda: self._write(volume, part, packet))
+        except HungError as hung:
+            self._note_hung(volume, hung)
+            return None
         except OSError as error:
             if part.failed:
                 volume.fail(error)  # half a packet stands at its end, and can't be cut off
             volume.trouble(error)
+            return None
+        if offset is None:
             return None
         self.counts.packets.inc()
         self.counts.bytes.inc(len(packet.data))
@@ -197,11 +206,24 @@ class Store:
         self.counts.costs.written(kind.label, header.count, len(packet.data), part.unsynced, kind.sync)
         return Stored(part, offset)
 
+    async def _write(self, volume: Volume, part: Part, packet: Packet) -> int | None:
+        """Append beside the loop, in this disk's turn. None: the part takes nothing more."""
+        if part.stopped:
+            return None
+        await volume.hands.call(lambda: part.write(packet))
+        return part.note(packet)
+
+    def _note_hung(self, volume: Volume, hung: HungError) -> None:
+        self.counts.hung.inc()
+        log.error("ALARM: a disk hangs; others are used until it answers", disk=volume.root, why=str(hung))
+
     def _choose(self, header: Header) -> Volume:
         """By key among the disks that are well, so that copies and repeats of a key meet on one disk."""
         now = self.machine.now()
         well = [volume for volume in self.volumes if volume.healthy]
-        able = [volume for volume in well if not volume.room.full(now)]
+        able = [volume for volume in well if not volume.room.full(now) and volume.able]
+        if not able and any(volume.hands.hung for volume in well):
+            raise Declined("slow", "no disk of this buck answers")
         if not able:
             raise Declined("full", "no room on any disk" if well else "all disks of this buck have failed")
         return able[(int.from_bytes(header.tailer[:4], "big") + header.epoch + header.number) % len(able)]
@@ -209,14 +231,23 @@ class Store:
     async def _begin(self, volume: Volume, bucket: int) -> None:
         """Open a part for the bucket, closing the one longest unused if there are too many."""
         async with self._making[volume]:
-            if volume.open_part(bucket) is not None:
+            if volume.open_part(bucket) is not None or not volume.able:
                 return
             while len(self.open_parts()) >= OPEN_PARTS_MAX:
-                await self.close_part(min(self.open_parts(), key=lambda part: part.arrived))
+                able = [part for part in self.open_parts() if self._volume_of(part).able]
+                if not able:
+                    raise Declined("slow", "no disk of this buck answers")
+                await self.close_part(min(able, key=lambda part: part.arrived))
             try:
-                await volume.begin_part(bucket, self.width)
+                await volume.hands.do(lambda: self._begin_part(volume, bucket))
+            except HungError as hung:
+                self._note_hung(volume, hung)
             except OSError as error:
                 volume.trouble(error)
+
+    async def _begin_part(self, volume: Volume, bucket: int) -> None:
+        if volume.open_part(bucket) is None:  # one that was asked for while the disk hung may be there by now
+            await volume.begin_part(bucket, self.width)
 
     # --- receipts and indexes ---------------------------------------------------------------------------------------
 
@@ -225,8 +256,9 @@ class Store:
         indexes = await self.indexes(bucket)
         if sync:
             for part, index in indexes.items():
-                if part.trusted and index.group(tailer, epoch) is not None:
-                    await self._volume_of(part).durable.sync(part)
+                volume = self._volume_of(part)
+                if part.trusted and volume.able and index.group(tailer, epoch) is not None:
+                    await volume.durable.sync(part)
             indexes = await self.indexes(bucket)
         held, synced = Ranges(), Ranges()
         for part, index in indexes.items():
@@ -263,6 +295,10 @@ class Store:
         for volume in self.volumes:
             await volume.settle(bucket)
 
+    def is_hung(self, part: Part) -> bool:
+        """Would reading it have to wait for a disk that doesn't answer?"""
+        return self._volume_of(part).hands.hung
+
     def failed(self, part: Part, error: OSError) -> None:
         """A part can't be read: its disk is to be left, unless it is only busy."""
         self._volume_of(part).trouble(error)
@@ -280,7 +316,7 @@ class Store:
 
     async def tend(self, volume: Volume) -> None:
         """Look at the room of one disk, sync and close what is due there."""
-        if not volume.healthy:
+        if not volume.able:
             return
         await self._identify(volume)
         volume.look_at_room()
@@ -326,7 +362,10 @@ class Store:
 
     async def close_part(self, part: Part) -> None:
         """Close a part and remember its index while it is likely to be asked for."""
-        index = await self._volume_of(part).close_part(part)
+        volume = self._volume_of(part)
+        part.stopped = True
+        await volume.hands.rest()
+        index = await volume.close_part(part)
         if index is not None:
             index.settle()
             self.cache.keep(part, index)

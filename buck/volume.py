@@ -18,6 +18,7 @@ from buck.counts import Counts
 from buck.durable import Durable
 from buck.errors import SpoiltError, UnusableError
 from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, is_day, is_renewed, join, parse_part
+from buck.hands import Hands
 from buck.index import Index
 from buck.retention import REST_S, Room
 from service.config import ConfigError
@@ -44,6 +45,7 @@ class Volume:
         self.unsure: set[int] = set()
         self.healthy = True
         self.error = ""
+        self.hands = Hands(machine, root)
         self.id = ""  # the disk's own name
         self.siblings: frozenset[str] = frozenset()  # the disks that the node had at its last start, by what this says
         self.room = Room(Space(1, 1))
@@ -184,7 +186,7 @@ class Volume:
         now = self.machine.now()
         left = bucket + width - self.machine.time_ns() / NS
         part.arrived, part.window_end = now, now + min(max(left, 0.0), width)
-        part.create()
+        await self.hands.call(part.create)
         try:
             faultpoint("buck.volume.before_name")
             await self.machine.disk.fsync_folder(part.folder)
@@ -210,6 +212,11 @@ class Volume:
         except OSError as error:
             self.fail(error)
         return None
+
+    @property
+    def able(self) -> bool:
+        """Can it be given anything now?"""
+        return self.healthy and not self.hands.hung
 
     def trouble(self, error: OSError) -> None:
         """A write didn't work: let the disk rest, or leave it."""

@@ -44,6 +44,7 @@ def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> d
                 "total": volume.room.space.total,
                 "free": volume.room.space.free,
                 "healthy": volume.healthy,
+                "hung": volume.hands.hung,
                 "error": volume.error,
             }
             for volume in store.volumes

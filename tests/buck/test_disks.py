@@ -1,10 +1,14 @@
 """Disks that fail, hang, vanish, are swapped or lie: the node leaves them at once, names them, and goes on."""
 
 import errno
+from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 
+from buck.errors import Declined
+from buck.hands import HUNG_S
 from buck.store import Store
 from protocol.ranges import Ranges
 from service.config import ConfigError
@@ -179,3 +183,61 @@ async def test_a_renewal_that_a_crash_cut_short_is_begun_again(world: World) -> 
     store = await open_store(host.process())
     assert await numbers(store) == Ranges([(0, 5)])
     assert sorted(disk.listdir("/d1/prod/20231114")) == ["221500.0.closed"]
+
+
+@in_world
+async def test_C33_a_disk_that_hangs_is_passed_over_until_it_answers(world: World) -> None:
+    store = await open_store(world.host("a").process(), TWO)
+    thawed = trio.Event()
+
+    async def frozen(function: Callable[[], object]) -> object:
+        await thawed.wait()
+        return function()
+
+    async with trio.open_nursery() as nursery:
+        for volume in store.volumes:
+            nursery.start_soon(volume.hands.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for n in range(6):
+            await store.put(made(n))
+        before = {volume.root: sum(part.packets for part in volume.named(BUCKET)) for volume in store.volumes}
+        store.volumes[0].hands.call = frozen  # type: ignore[method-assign, assignment]  # as fsfreeze does it
+        started = trio.current_time()
+        for n in range(6, 40):
+            await store.put(made(n))
+        assert trio.current_time() - started < 2 * HUNG_S, "one packet waited, and the others didn't"
+        assert [volume.able for volume in store.volumes] == [False, True]
+        assert counter(store, "disks_hung") == 1
+        assert (await numbers(store)) == Ranges([(0, 40)])
+        await store.tick()
+        found = await get(store, Ranges([(0, 40)]))
+        assert len(found) == 40 - before["/d1"], "what lies there is asked of others"
+        thawed.set()
+        await trio.sleep(1)
+        assert [volume.able for volume in store.volumes] == [True, True]
+        for n in range(40, 50):
+            await store.put(made(n))
+        store.check()
+        assert sorted(await get(store, Ranges([(0, 50)]))) != []
+        synced = await store.receipt(KEY.node, 7, BUCKET, True)
+        assert synced.synced == Ranges([(0, 50)])
+        nursery.cancel_scope.cancel()
+    assert all(volume.healthy for volume in store.volumes)
+
+
+@in_world
+async def test_C33_when_all_disks_hang_the_buck_says_that_it_is_slow(world: World) -> None:
+    store = await open_store(world.host("a").process(), TWO)
+
+    async def frozen(function: Callable[[], object]) -> object:
+        await trio.sleep_forever()
+        return function()
+
+    async with trio.open_nursery() as nursery:
+        for volume in store.volumes:
+            volume.hands.call = frozen  # type: ignore[method-assign, assignment]  # as fsfreeze does it
+            nursery.start_soon(volume.hands.run)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(Declined, match="slow: no disk of this buck answers"), trio.fail_after(3 * HUNG_S):
+            await store.put(made(0))
+        nursery.cancel_scope.cancel()

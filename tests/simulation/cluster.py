@@ -20,6 +20,7 @@ from service.run import leaves
 from service.units import Address
 from tailer.agent import Agent, run_tailer
 from tailer.settings import TailerSettings
+from tests.simulation.keys import give_fleet
 from tests.simulation.machine import Host, SimMachine, World
 
 BUCK_PORT, HTTP_PORT = 7000, 7001
@@ -38,6 +39,7 @@ class Shape:
     zones: int = 1
     copies: int = 2
     sync: str = "none"
+    secure: bool = False
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Fleet:
         self.codes: dict[str, int] = {}
         self.dark: Counter[str] = Counter()  # faults that keep a host without power
         self.damaged: set[str] = set()  # bucks on whose disk a fault has changed what was stored
+        self.files: dict[str, str] = {}  # settings that name the list of keys and the secret, if links are encrypted
         for name in (*self.bucks, *self.tailers, *self.porters):
             world.host(name)
 
@@ -80,6 +83,9 @@ class Fleet:
 
     async def start_all(self) -> None:
         """Bucks, then tailers, each kept running. Who asks bucks before these have met is told of fewer members."""
+        if self.shape.secure:
+            roles = {"buck": ("/disk0.key", self.bucks), "tailer": ("/journal.key", self.tailers)}
+            self.files = await give_fleet(self.world, {**roles, "porter": ("/porter.key", [*self.porters, "judge"])})
         for name in self.bucks:
             self.keep(name, partial(self._buck, name))
         await trio.sleep(MEET_S)
@@ -122,7 +128,8 @@ class Fleet:
             join=tuple(others[:2]),
             width=shape.width,
             zone=f"z{self.bucks.index(name) % shape.zones}" if shape.zones > 1 else "",
-            insecure=True,
+            insecure=not shape.secure,
+            **self.files,
         )
         await run_node(machine, settings, self.started[name].stop, lambda here, there: None)
 
@@ -133,9 +140,9 @@ class Fleet:
             to=tuple(Address(self.bucks[(number + step) % len(self.bucks)], BUCK_PORT) for step in range(2)),
             journal="/journal",
             once=once,
-            insecure=True,
+            insecure=not self.shape.secure,
             classes=({"path": "/var/log/*", "copies": self.shape.copies, "sync": self.shape.sync},),
-            **{"from": "head"},
+            **{"from": "head", **self.files},
         )
         code = await run_tailer(machine, settings, self.started[name].stop)
         if once and machine.alive:

@@ -22,10 +22,12 @@ from porter.settings import PorterSettings
 from porter.transfer import UnknownFileError, cat, generations
 from porter.verdict import CONFLICTING
 from protocol.errors import ProtocolError
-from protocol.identity import NodeKey
+from protocol.secure import Security
+from service.authorized import use_files
 from service.run import leaves
 from service.units import Address
 from tests.simulation.cluster import BUCK_PORT, Fleet
+from tests.simulation.keys import key_of
 from tests.simulation.machine import SimMachine
 
 PAUSE_S = (8.0, 35.0)
@@ -68,11 +70,13 @@ class Jobs:
 
     def cluster(self, machine: SimMachine) -> "AsyncExitStack":
         """Links to all bucks, from this machine."""
-        first = machine.random.choice(self.fleet.bucks)
-        settings = PorterSettings(
-            peer=(Address(first, BUCK_PORT),), insecure=True, key="/porter.key", patience=10.0, memory=32_000_000
-        )
-        return open_cluster(machine, settings, NodeKey.from_seed(machine.machine_id * 2))
+        peer, files = (Address(machine.random.choice(self.fleet.bucks), BUCK_PORT),), self.fleet.files
+        fixed = {"key": "/porter.key", "patience": 10.0, "memory": 32_000_000, "insecure": not files}
+        settings, key = PorterSettings.model_validate({"peer": peer, **fixed, **files}), key_of(machine.host)
+        security = Security(key, settings.env, machine.entropy, machine.time_ns) if files else None
+        if security is not None:
+            use_files(machine, settings, security.take)
+        return open_cluster(machine, settings, key, security=security)
 
     async def archive(self, machine: SimMachine, cluster: Cluster) -> list[Archived]:
         """All that is there goes into the archive."""

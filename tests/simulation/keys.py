@@ -27,6 +27,16 @@ async def give_key(world: World, host: str, path: str) -> None:
     await write(world, host, path, text, 0o600)
 
 
+async def give_fleet(world: World, roles: dict[str, tuple[str, list[str]]]) -> dict[str, str]:
+    """Keys for all hosts of each role (and where its processes keep theirs); the settings that name the files."""
+    lines = []
+    for role, (path, hosts) in roles.items():
+        for host in hosts:
+            await give_key(world, host, path)
+            lines.append(f"key {key_of(host).public.hex()} roles={role} hosts={host}")
+    return await give_lists(world, [host for _, hosts in roles.values() for host in hosts], lines)
+
+
 async def give_lists(world: World, hosts: Iterable[str], lines: Iterable[str]) -> dict[str, str]:
     """The list of keys and the secret on each host; the settings that name them."""
     for host in hosts:

@@ -93,6 +93,7 @@ def plan(seed: int) -> Plan:
         zones=rng.choice((1, 1, 2, 3)),
         copies=rng.choice((1, 2, 2, 2, 3)),
         sync=rng.choice(("none", "none", "none", "packet")),
+        secure=seed % 4 == 1,  # these speak over encrypted links, and each host has a key
     )
     duration = float(shape.width * rng.randint(*WINDOWS) + rng.randint(0, shape.width))
     return Plan(

@@ -27,6 +27,10 @@ def test_every_seed_is_as_promised() -> None:
     assert f"{SEEDS} seeds, 0 failed" in done.stdout
 
 
+def test_every_fourth_cluster_has_keys() -> None:
+    assert [plan(seed).shape.secure for seed in range(8)] == [False, True, False, False] * 2
+
+
 def test_a_schedule_has_faults_of_several_kinds_and_a_seed_several_windows() -> None:
     for seed in range(500):
         mine = plan(seed)
