@@ -12,6 +12,7 @@ bytes      one tailer's packets of real lines: at 1 MB/s (two packets a second) 
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.process
 import os
 import random
 import shutil
@@ -126,7 +127,7 @@ class Bucks:
         self.tailers = [chain[0].tailer for chain in fleet]
         self.peers: list[Peer] = []
 
-    def start(self) -> tuple[multiprocessing.Process, list[str]]:
+    def start(self) -> tuple[multiprocessing.process.BaseProcess, list[str]]:
         """Run them; their addresses."""
         here, there = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(target=lambda: trio.run(self._serve, there), daemon=True)
@@ -210,7 +211,7 @@ def _of_archive(fleet: list[list[Seal]], folder: Path, runs: int) -> list[Row]:
                 for section in seal.sections:
                     facts = seal.tailer, EPOCH, seal.host, section.bucket, False, section.kind.code()
                     footer.packets.append(Batch(*facts, section.numbers, (500,) * section.numbers.count))
-        out = PartWriter(folder / "part", footer)
+        out = PartWriter(folder / "part", footer, 0)
         out.close(())
         out.put(objects, PartName("prod", footer.hour, "p", 0))
     size = sum(info.size for info in objects.list())
@@ -300,7 +301,7 @@ def _part(folder: Path, made: list[Packet], seals: list[Seal]) -> tuple[int, int
     sizes: list[int] = []
     for proved in (True, False):
         footer = Footer("prod", WIDTH, START)
-        out = PartWriter(folder / "rows", footer)
+        out = PartWriter(folder / "rows", footer, sum(packet.header.raw for packet in made))
         waiting: list[Part] = []
         for packet in made:
             block = block_of(packet)
