@@ -18,7 +18,7 @@ from porter.audit import Audit, Found, audit
 from porter.catalog import PartName, parts
 from porter.footer import FOOTER_KEY, Footer
 from porter.objects import MemoryObjects, Objects
-from porter.parquet import SCHEMA, writer
+from porter.parquet import SCHEMA, level_of, writer
 from porter.trie import Limit
 from protocol.packet import Key
 from service.machine import RealMachine
@@ -121,7 +121,7 @@ def rewrite(
     held = pq.ParquetFile(io.BytesIO(objects.held[str(name)]))
     said = Footer.decode(held.metadata.metadata[FOOTER_KEY], str(name))
     footer(said)
-    out = writer(folder / "part")
+    out = writer(folder / "part", level_of(0))
     for group in range(held.metadata.num_row_groups):
         rows = _typed(table(group, held.read_row_group(group)))
         if rows.num_rows:
