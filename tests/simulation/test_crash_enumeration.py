@@ -1,4 +1,4 @@
-"""Recovery from every disk that a crash may leave: what was synced is there, nothing else is claimed, twice the same."""
+"""Recovery from every disk that a crash may leave: what was synced is there, nothing else, and twice the same."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,6 @@ import pytest
 from buck.counts import Counts
 from buck.seals import SealStore
 from buck.store import Store
-from protocol.identity import NodeKey
 from protocol.ranges import Ranges
 from protocol.seal import Seal
 from service.keys import load_key
@@ -25,7 +24,7 @@ BUCKETS = (BUCKET, BUCKET + WIDTH)
 Scenario = Callable[[World, Tally], Awaitable[None]]
 
 
-# --- the tailer's journal -----------------------------------------------------------------------------------------------
+# --- the tailer's journal -----------------------------------------------------------------------------------
 
 
 class Kept(NamedTuple):
@@ -130,14 +129,14 @@ async def journal_and_checkpoint(world: World, tally: Tally) -> None:
         await enumerate_crashes(world, recording, Subject(_recover_journal, writing.check, settled), tally)
 
 
-# --- the buck's files ---------------------------------------------------------------------------------------------------
+# --- the buck's files ---------------------------------------------------------------------------------------
 
 
 class Acked(NamedTuple):
     """Per bucket: numbers acknowledged, and those of them in a receipt as synced."""
 
-    stored: dict[int, frozenset[int]] = {}
-    synced: dict[int, frozenset[int]] = {}
+    stored: dict[int, frozenset[int]]
+    synced: dict[int, frozenset[int]]
 
 
 class StoreClaims(NamedTuple):
@@ -183,7 +182,7 @@ def _check_store(acked: Acked, found: StoreClaims) -> None:
 
 async def bucket_files(world: World, tally: Tally) -> None:
     """Two windows, receipts in between, a part closed and another begun, a stop in order and a second run."""
-    recording = Recording(world.host("buck"), Acked())
+    recording = Recording(world.host("buck"), Acked({}, {}))
     for run in range(2):
         store = await open_store(recording.host.process())
         for turn in range(5):
@@ -230,7 +229,7 @@ async def _all_seals(store: SealStore) -> set[bytes]:
     return found
 
 
-# --- keys ---------------------------------------------------------------------------------------------------------------
+# --- keys ---------------------------------------------------------------------------------------------------
 
 
 async def keys(world: World, tally: Tally) -> None:
@@ -250,7 +249,7 @@ async def keys(world: World, tally: Tally) -> None:
     await enumerate_crashes(world, recording, Subject(recover, check, lambda found: found.seed), tally)
 
 
-# --- the archive's folder -----------------------------------------------------------------------------------------------
+# --- the archive's folder -----------------------------------------------------------------------------------
 
 
 async def archive_folder(world: World, tally: Tally) -> None:
@@ -273,7 +272,7 @@ async def archive_folder(world: World, tally: Tally) -> None:
     await enumerate_crashes(world, recording, Subject(recover, check), tally)
 
 
-# ------------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 
 SCENARIOS: tuple[Scenario, ...] = (journal_and_checkpoint, bucket_files, seals, keys, archive_folder)
 
