@@ -119,14 +119,17 @@ async def _recover_journal(machine: SimMachine) -> JournalClaims:
     return JournalClaims(readable(journal), journal.chain.head[0], read_to, journal.coverage.get(STREAM, Ranges()))
 
 
+def _settled(found: JournalClaims) -> object:
+    return sorted(found.packets), found.seals
+
+
 async def journal_and_checkpoint(world: World, tally: Tally) -> None:
     """`--from end` aside, a checkpoint says how far was read: never further than packets go."""
     recording = Recording(world.host("tailer"), Kept())
     writing = Writing(recording)
     with small_segments(7_000):
         await writing.run()
-        settled: Callable[[JournalClaims], object] = lambda found: (sorted(found.packets), found.seals)  # noqa: E731
-        await enumerate_crashes(world, recording, Subject(_recover_journal, writing.check, settled), tally)
+        await enumerate_crashes(world, recording, Subject(_recover_journal, writing.check, _settled), tally)
 
 
 # --- the buck's files ---------------------------------------------------------------------------------------
