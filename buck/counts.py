@@ -38,4 +38,12 @@ class Counts:
         self.footers_rebuilt = metrics.counter("footers_rebuilt", "Footers that didn't verify and were made anew.")
         self.disks_missing = metrics.counter("disks_missing", "Alarm: disks that the node had and has no more.")
         self.hung = metrics.counter("disks_hung", "Alarm: writes that took so long that another disk got them.")
+        self.viewers = metrics.gauge("viewers", "Who watches live now.")
+        self.live_rows = metrics.counter("live_rows", "Events shown live, once for each viewer.")
+        self.live_missed = metrics.counter(
+            "live_missed", "Events, at most, that viewers missed because they or this buck were slow. They were told."
+        )
+        self.live_undecodable = metrics.counter(
+            "live_undecodable", "Packets that could not be decoded for viewers; they were stored all the same."
+        )
         self.disk_errors = metrics.counter("disk_errors", "Alarm: errors of a disk; it is left after one.")

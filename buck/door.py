@@ -11,6 +11,7 @@ certificates expire without anybody saying so, all links are looked at, and thos
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 import trio
@@ -75,6 +76,7 @@ class Door:
 
     async def shake(self, link: Link, address: str) -> None:
         """A link's handshake. Refused (`slow`) if there is no room for it, or what the handshake itself raises."""
+        address = network_of(address)
         self._take(address)
         if len(self._under_way) >= HANDSHAKES_MAX:
             next(iter(self._under_way)).cancel()
@@ -108,6 +110,15 @@ class Door:
     def _tokens_of(self, address: str) -> float:
         tokens, since = self._tokens.get(address, (HANDSHAKE_FAILURES, 0.0))
         return min(HANDSHAKE_FAILURES, tokens + (self._machine.now() - since) * HANDSHAKE_FAILURES_HZ)
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: of IPv6 the first 64 bits, for whoever has one has 2**64."""
+    try:
+        ip = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip.ipv4_mapped or IPv6Network((int(ip) >> 64 << 64, 64)))
 
 
 def _security(machine: Machine, settings: BuckSettings, key: NodeKey) -> "Security | None":

@@ -8,6 +8,7 @@
                     web ── /ruok /status /metrics
                     tend, once a second a disk: sync and close what is due (Store.tend)
                     gossip, once a second: one random peer (Gossiper)
+                    live: young packets to whoever watches (Fanout)
 ```
 
 Order of a stop: nobody new is let in, links may finish, then everything is synced, closed and marked clean.
@@ -24,6 +25,7 @@ from buck.gossip import Gossiper, remembered
 from buck.handing import Hander
 from buck.healing import Healer
 from buck.leaving import Leaving
+from buck.live import Fanout
 from buck.members import Members
 from buck.pulling import Puller
 from buck.roster import RosterStore
@@ -72,7 +74,7 @@ class Node:
         self.roster = RosterStore(machine, self.store.volumes, settings.env, self.counts)
         self.budget = Budget(machine)
         self.door = Door(machine, settings, self.key, self.counts)
-        self.live = False  # somebody watches: tailers are told so in every ok
+        self.live = Fanout(machine, self.counts)
         self.started = machine.now()
         self._boots = key_file.boots
         self._stopped = trio.Event()
@@ -120,6 +122,7 @@ class Node:
             for one in (self.door, leaving, self._make_hander(leaving), self._make_healer()):
                 background.start_soon(one.run)
             background.start_soon(self.counts.costs.run)
+            background.start_soon(self.live.run)
             background.start_soon(self.roster.run, self.members, self.hello, self.check, self.door.security)
             ready(str(here), str(Address(*there)))
             most = self._connections()

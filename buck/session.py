@@ -8,7 +8,8 @@ What a peer may ask is decided by its role before it gets here (protocol/convers
 a tailer puts packets and seals of its own only.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVarTuple
 
@@ -18,6 +19,7 @@ from buck import reading
 from buck.budget import Metered
 from buck.counts import Counts
 from buck.errors import Declined
+from buck.live import Fanout
 from buck.pulling import Puller
 from buck.reading import Reading
 from buck.roster import RosterStore
@@ -26,9 +28,9 @@ from buck.store import Store, Stored
 from protocol import messages as m
 from protocol import packet as packets
 from protocol.errors import FormatError, VersionError
-from protocol.limits import RANGES_MAX
+from protocol.limits import LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX
 from protocol.link import Link
-from protocol.messages import SYNCED
+from protocol.messages import STORED, SYNCED
 from protocol.packet import Packet
 from protocol.roster import Retirement
 from protocol.seal import Seal
@@ -52,7 +54,7 @@ class Home(Protocol):
     roster: RosterStore
     counts: Counts
     puller: Puller
-    live: bool
+    live: Fanout
 
     def view(self) -> m.View: ...
 
@@ -71,6 +73,7 @@ class Session:
         self._reading = trio.CancelScope()
         self._idle = True  # nothing but reading is under way here
         self._stopping = False
+        self._standing: list[Callable[[], None]] = []  # what ends each question that has no end of its own
 
     async def serve(self) -> None:
         """Answer until the peer closes, or `stop`. RemoteProtocolError or LinkLost otherwise."""
@@ -85,13 +88,29 @@ class Session:
                 self.stream.give_back(self.stream.take())
                 self._idle = True
                 if self._stopping:
-                    return
+                    break
+        self._stopping = True
+        for end in self._standing:
+            end()
 
     def stop(self) -> None:
         """Take no more questions; those that were taken are answered."""
         self._stopping = True
         if self._idle:
             self._reading.cancel()
+
+    @contextmanager
+    def _stands(self, end: Callable[[], None]) -> Iterator[None]:
+        """A question that stands until the link's end, which calls `end`."""
+        if len(self._standing) >= LIVE_LINK_MAX:
+            raise Declined("slow", f"{LIVE_LINK_MAX} questions stand on this link already")
+        self._standing.append(end)
+        if self._stopping:
+            end()
+        try:
+            yield
+        finally:
+            self._standing.remove(end)
 
     async def _go_beside(self, message: Any, function: "Answer[*Ts]", *args: *Ts) -> None:
         """Let an answer take its time; the memory reserved for its question stays reserved so long."""
@@ -122,14 +141,16 @@ class Session:
         self.home.counts.costs.moved(packet.header.kind.label, len(packet.data))
         stored = await self.home.store.put(packet)
         self.home.roster.meet(packet.header.tailer, packet.header.host)
+        if self.home.live.wanted and not (message.again or stored.is_repeat) and message.age_ms < LIVE_AGE_MS:
+            self.home.live.offer(packet)
         if packet.header.kind.sync and stored.level < SYNCED:
             await self._go_beside(message, self._sync, message, packet, stored)
         else:
-            await self.link.send(m.Ok(message.ask, stored.level, self.home.live))
+            await self.link.send(m.Ok(message.ask, stored.level, self.home.live.wanted))
 
     async def _sync(self, message: m.Put, packet: Packet, stored: Stored) -> None:
         level = await self.home.store.synced(packet, stored)
-        await self.link.send(m.Ok(message.ask, level, self.home.live))
+        await self.link.send(m.Ok(message.ask, level, self.home.live.wanted))
 
     async def seal(self, message: m.SealPut) -> None:
         seal = _read_seal(message.seal)
@@ -138,7 +159,7 @@ class Session:
         self._check_host(seal.host)
         await self.home.seals.put(seal, message.seal)
         self.home.roster.meet(seal.tailer, seal.host)
-        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live.wanted))
 
     async def have(self, message: m.Have) -> None:
         held = await self.home.store.receipt(message.tailer, message.epoch, message.bucket, message.sync)
@@ -156,6 +177,12 @@ class Session:
     async def clock(self, message: m.Clock) -> None:
         await self.link.send(m.ClockIs(message.ask, self.home.machine.time_ns()))
 
+    async def watch(self, message: m.Watch) -> None:
+        live = self.home.live
+        with live.watching(message.live) as news, self._stands(news.set):
+            await news.wait()
+        await self.link.send(m.Ok(message.ask, STORED, live.wanted))
+
     # --- from bucks -------------------------------------------------------------------------------------------------
 
     async def gossip(self, message: m.Gossip) -> None:
@@ -168,7 +195,7 @@ class Session:
 
     async def settle(self, message: m.Settle) -> None:
         await self.home.store.settle(message.bucket)
-        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live.wanted))
 
     # --- from porters -----------------------------------------------------------------------------------------------
 
@@ -205,6 +232,17 @@ class Session:
     async def list_roster(self, message: m.Roster) -> None:
         await self.link.send(self.home.roster.answer(message))
 
+    async def show(self, message: m.Live) -> None:
+        with self.home.live.viewing(message.query) as viewer, self._stands(viewer.close):
+            await self.link.send(m.Missed(message.ask, 0))
+            while taken := await viewer.take():
+                missed, rows = taken
+                if missed:
+                    await self.link.send(m.Missed(message.ask, missed))
+                if rows:
+                    await self.link.send(replace(rows, ask=message.ask))
+        await self.link.send(m.Done(message.ask, ()))
+
     # --- from admins ------------------------------------------------------------------------------------------------
 
     async def retire(self, message: m.RetirePut) -> None:
@@ -212,7 +250,7 @@ class Session:
         if retirement.public != self.link.peer.public:
             raise Declined("role", "a retirement comes from the admin whose key signed it")
         await self.home.roster.retire(retirement)
-        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live))
+        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live.wanted))
 
     def _check_host(self, host: bytes) -> None:
         """A key that was lent for some hosts can't speak for others, whatever its Hello said."""
@@ -273,6 +311,10 @@ HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = 
     m.Roster: Session.list_roster,
     m.Pull: Session.pull,
     m.Settle: Session.settle,
+    m.Live: Session.show,
+    m.Watch: Session.watch,
 }
-# What may wait for a disk for long: answered beside the reading of the next message.
-BESIDE = frozenset({m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Pull, m.Settle})
+# What may wait for a disk for long, or has no end: answered beside the reading of the next message.
+BESIDE = frozenset({
+    m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Pull, m.Settle, m.Live, m.Watch,
+})  # fmt: skip

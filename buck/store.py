@@ -45,6 +45,7 @@ class Stored(NamedTuple):
 
     part: Part
     offset: int
+    is_repeat: bool = False  # it was here already
 
     @property
     def level(self) -> int:
@@ -167,7 +168,7 @@ class Store:
                     break
                 if digest == packet.digest:
                     self.counts.repeats.inc()
-                    return Stored(part, group.offsets[row]), False
+                    return Stored(part, group.offsets[row], True), False
                 conflict = True
         return None, conflict
 

@@ -33,6 +33,7 @@ from porter.objects import ExistsError, Objects
 from porter.part import PartWriter
 from porter.roster import ask_roster, look_at_verdicts
 from porter.shelf import Shelf
+from porter.signed import Signed
 from protocol.limits import LATE_S
 from protocol.packet import Key
 from protocol.ranges import Ranges
@@ -95,6 +96,7 @@ class Archiver:
         self._machine, self._cluster, self._objects = machine, cluster, objects
         self._env, self._memory = cluster.settings.env, room(cluster.settings.memory)
         self._archive = Archive(machine, objects, self._env)
+        self._signed = Signed(())
         self._judge = Judge(machine, objects, self._archive, self._env, cluster.key)
         self._claims = Claims(machine, objects, self._env, partial(put_small, machine, objects), self._stop)
 
@@ -102,6 +104,7 @@ class Archiver:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
         buckets = await self._cluster.buckets()
         seals = (await self._cluster.seals()).seals
+        self._signed = Signed(seals)
         hours = due(buckets, self._cluster.width, await self._cluster.time_s(), older_s)
         left = {hour_of(bucket.bucket) for bucket in buckets} - set(hours)  # not yet: nor is it empty
         done: list[Archived] = []
@@ -155,7 +158,7 @@ class Archiver:
         known = await self._archive.parts()
         names = [name for name in known if name.hour == hour]
         held = held_in([await self._archive.footer(name) for name in names])
-        shelf = Shelf(self._cluster, self._memory // 2)
+        shelf = Shelf(self._cluster, self._memory // 2, self._signed)
         for bucket in buckets:
             found = await survey(self._cluster, bucket.bucket)
             asked.silent = asked.silent or bool(found.silent)

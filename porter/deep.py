@@ -24,11 +24,7 @@ async def good_copies(
     cluster: Cluster, listed: Survey, signed: Signed
 ) -> tuple[Survey, dict[Key, set[bytes]], list[str]]:
     """The survey without copies that are no good; packets of one key that differ, by content; what was wrong."""
-    contents = {
-        Key(*epoch, number): content
-        for epoch in listed.union()
-        for number, content in signed.contents(*epoch, listed.bucket).items()
-    }
+    contents = signed.of_bucket(listed.bucket, listed.union())
     good = Survey(listed.bucket, {}, set(listed.conflicts), listed.unsure, listed.silent)
     judged: dict[bytes, str] = {}  # digest -> what is wrong with the packet; each is decoded once
     versions: dict[Key, dict[bytes, bytes]] = {}  # digest -> content

@@ -13,7 +13,7 @@ every version is given out, in order of digest, so that nobody's luck decides wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -48,6 +48,7 @@ AT_ONCE = 16  # buckets that are surveyed together
 
 
 Want = Callable[[Epoch, Ranges], Ranges]
+NOTHING_SIGNED: Mapping[Key, bytes] = {}
 
 
 def everything(_epoch: Epoch, numbers: Ranges) -> Ranges:
@@ -126,12 +127,17 @@ async def survey_all(cluster: Cluster, buckets: Sequence[int], host: bytes = b""
 
 
 @asynccontextmanager
-async def fetch(cluster: Cluster, found: Survey, want: Want = everything) -> AsyncIterator[Harvest]:
-    """Fetch what `want` wants of a bucket. Leaving the block early stops the fetching."""
+async def fetch(
+    cluster: Cluster, found: Survey, want: Want = everything, signed: Mapping[Key, bytes] = NOTHING_SIGNED
+) -> AsyncIterator[Harvest]:
+    """Fetch what `want` wants of a bucket. Leaving the block early stops the fetching.
+
+    `signed`: how a packet's content must begin, where its tailer has stated it; a copy of which it doesn't is no good.
+    """
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[Packet](0)
         harvest = Harvest(found.bucket, receive)
-        nursery.start_soon(_Fetch(cluster, found, want, harvest, send).run)
+        nursery.start_soon(_Fetch(cluster, found, want, harvest, send, signed).run)
         async with receive:
             yield harvest
         nursery.cancel_scope.cancel()
@@ -147,8 +153,10 @@ class _Fetch:
         want: Want,
         harvest: Harvest,
         send: trio.MemorySendChannel[Packet],
+        signed: Mapping[Key, bytes],
     ) -> None:
         self.cluster = cluster
+        self.signed = signed
         self.harvest = harvest
         self.send = send
         wanted = {epoch: want(epoch, numbers) for epoch, numbers in found.union().items()}
@@ -227,6 +235,9 @@ class _Fetch:
         asked = header.number in taken.get(epoch, Ranges()) and header.number not in had.get(epoch, Ranges())
         if not asked or header.bucket != self.harvest.bucket or header.env != self.cluster.settings.env:
             self.harvest.bad.append(Bad(member, self.harvest.bucket, header.key, "not what was asked for"))
+            return None
+        if not header.content.startswith(self.signed.get(header.key, b"")) and header.key not in self.contested:
+            self.harvest.bad.append(Bad(member, self.harvest.bucket, header.key, "not what its tailer has signed"))
             return None
         return packet
 

@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 from porter.progress import Progress
 from porter.reader import Reader
-from porter.source import Block, Piece, Scope
+from porter.source import Piece, Scope
 from protocol.limits import POINT_HZ
+from protocol.matching import candidates, name, without_end
 from protocol.query import Query
 
-__all__ = ["Match", "as_json", "as_raw", "as_text", "grep", "matches_of", "scope_of"]
+__all__ = ["Match", "as_json", "as_raw", "as_text", "escaped", "grep", "matches_of", "scope_of"]
 
 SORTED_BYTES = 64 << 20  # of matches that are sorted at once
 
@@ -90,7 +91,7 @@ def matches_of(query: Query, pieces: Sequence[Piece]) -> Iterator[Match]:
     starts = [piece.row for piece in places]
     wanted: list[int] = []
     owners: list[Piece] = []
-    for row in _candidates(query, block):
+    for row in candidates(query, rows):
         place = bisect_right(starts, row) - 1
         if place >= 0 and row < places[place].last:
             wanted.append(row)
@@ -98,28 +99,10 @@ def matches_of(query: Query, pieces: Sequence[Piece]) -> Iterator[Match]:
     predicate = query.predicate()
     for row, piece, line in zip(wanted, owners, rows.render_many(wanted), strict=True):
         span = piece.span
-        app, point = _name(block.app, rows.app[row]), rows.points[row]
-        if predicate(_without_end(line), span.host, app, span.path, point):
+        app, point = name(block.app, rows.app[row]), rows.points[row]
+        if predicate(without_end(line), span.host, app, span.path, point):
             where = span.host, span.path, span.tailer, span.stream
             yield Match(point, *where, rows.offsets[row], line, app, span.late)
-
-
-def _candidates(query: Query, block: Block) -> Sequence[int]:
-    """The rows that may match."""
-    needle, folded = query.needle(), query.folded_needle()
-    if needle and folded and len(folded) <= len(needle):
-        return block.rows.find(needle)
-    if folded:
-        return block.rows.find(folded, True)
-    return range(block.rows.count)
-
-
-def _without_end(line: bytes) -> bytes:
-    return line.removesuffix(b"\n").removesuffix(b"\r") if line.endswith(b"\n") else line
-
-
-def _name(names: Sequence[bytes], index: int) -> bytes:
-    return names[index] if index < len(names) else b""
 
 
 def as_raw(match: Match) -> bytes:
@@ -129,11 +112,12 @@ def as_raw(match: Match) -> bytes:
 
 def as_text(match: Match, *, escape: bool) -> bytes:
     """`host path: line`. `escape`: for a terminal, which must not obey what somebody else has written to a log."""
-    text = b"%s %s: %s" % (match.host, match.path, _without_end(match.line))
-    return (_escaped(text) if escape else text) + b"\n"
+    text = b"%s %s: %s" % (match.host, match.path, without_end(match.line))
+    return (escaped(text) if escape else text) + b"\n"
 
 
-def _escaped(text: bytes) -> bytes:
+def escaped(text: bytes) -> bytes:
+    """Without what a terminal would obey."""
     shown = text.decode("utf-8", "backslashreplace")
     if shown.isprintable():
         return shown.encode()
@@ -148,7 +132,7 @@ def as_json(match: Match) -> bytes:
         "host": match.host.decode("utf-8", "backslashreplace"),
         "path": match.path.decode("utf-8", "backslashreplace"),
         "app": match.app.decode("utf-8", "backslashreplace"),
-        "line": _without_end(match.line).decode("utf-8", "replace"),
+        "line": without_end(match.line).decode("utf-8", "replace"),
         "tailer": match.tailer.hex(),
         "stream": match.stream.hex(),
         "offset": match.offset,

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from porter.cluster import Cluster
 from porter.gather import Bad, Epoch, Harvest, Numbers, Survey, Want, everything, fetch
+from porter.signed import Signed
 from porter.source import Block, Piece, Span
 from protocol.errors import FormatError
 from protocol.identity import DIGEST_SIZE
@@ -55,8 +56,9 @@ class Decoded(NamedTuple):
 class Shelf:
     """The packets of the buckets that were put in with `fill`, until `clear`."""
 
-    def __init__(self, cluster: Cluster, memory: int) -> None:
+    def __init__(self, cluster: Cluster, memory: int, signed: Signed | None = None) -> None:
         self._cluster = cluster
+        self._signed = signed  # what tailers have stated: other bytes under their keys are not taken
         self._room = memory - memory // BLOCKS_SHARE
         self._used = 0
         self._packets: dict[Place, Packet] = {}
@@ -70,10 +72,14 @@ class Shelf:
     async def fill(self, found: Survey, want: Want = everything) -> None:
         """Fetch a bucket's packets; what nobody could give goes to `missing`."""
         self._surveys[found.bucket] = found
-        async with fetch(self._cluster, found, want) as harvest:
+        async with fetch(self._cluster, found, want, self._stated(found)) as harvest:
             async for packet in harvest:
                 self._put(found, packet)
         self._note(harvest)
+
+    def _stated(self, found: Survey) -> dict[Key, bytes]:
+        """How the contents of a bucket's packets must begin."""
+        return self._signed.of_bucket(found.bucket, found.union()) if self._signed else {}
 
     def _note(self, harvest: Harvest) -> None:
         self.bad += harvest.bad
@@ -116,9 +122,9 @@ class Shelf:
             return self._packets[place]
         wanted = {Epoch(*place.key[:2]): Ranges([(place.key.number, place.key.number + 1)])}
         again: list[Packet] = []
-        async with fetch(
-            self._cluster, self._surveys[place.bucket], lambda e, n: n & wanted.get(e, Ranges())
-        ) as harvest:
+        found = self._surveys[place.bucket]
+        stated = {key: content for key, content in self._stated(found).items() if key == place.key}
+        async with fetch(self._cluster, found, lambda e, n: n & wanted.get(e, Ranges()), stated) as harvest:
             async for packet in harvest:
                 again.append(packet)
         self._note(harvest)

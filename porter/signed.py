@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from protocol.packet import Key
 from protocol.ranges import Ranges
 from protocol.seal import CONTENT_SIZE, Seal
 
@@ -29,3 +30,11 @@ class Signed:
             parts = (contents[at : at + CONTENT_SIZE] for at in range(0, len(contents), CONTENT_SIZE))
             found.update(zip(numbers.numbers(), parts, strict=True))
         return found
+
+    def of_bucket(self, bucket: int, epochs: Iterable[tuple[bytes, int]]) -> dict[Key, bytes]:
+        """The same of a whole bucket, by key."""
+        return {
+            Key(*epoch, number): content
+            for epoch in epochs
+            for number, content in self.contents(*epoch, bucket).items()
+        }

@@ -1,7 +1,8 @@
 """`porter status`: the nodes, what they hold, how far behind the tailers are, how many copies there are, and verdicts.
 
 Everything comes over the wire, from the bucks that answer, and from what they say of those that don't. Lag is the time
-for which a tailer has stated nothing: a few minutes, the width of a bucket and a bit, is normal.
+for which a tailer has stated nothing: a few minutes, the width of a bucket and a bit, is normal. Of one that stopped in
+order, said goodbye or was retired that is said instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from porter.member import Member
 from porter.report import clock_text, lines_of, size_text, table
 from porter.verdict import Account
 from protocol.messages import Buckets, BucketsAre
+from protocol.roster import EXPECTED
 
 __all__ = ["Node", "Status", "status", "status_document", "status_tables"]
 
@@ -113,8 +115,10 @@ def _node_row(node: Node) -> Sequence[str]:
 
 
 def _lag(now: int, account: Account) -> str:
+    if account.end != EXPECTED:
+        return account.end
     if account.closed:
-        return "closed"
+        return "stopped"
     return f"{max(0, now - account.until)} s" if account.until else "-"
 
 

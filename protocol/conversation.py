@@ -21,7 +21,10 @@ from protocol.messages import (
     Intervals,
     List,
     Listing,
+    Live,
+    LiveRows,
     Message,
+    Missed,
     No,
     Ok,
     PacketIs,
@@ -39,6 +42,7 @@ from protocol.messages import (
     Streams,
     StreamsAre,
     View,
+    Watch,
 )  # fmt: skip
 
 ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
@@ -58,14 +62,16 @@ ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
     Roster: (RosterIs, No),
     Pull: (Done, No),
     Settle: (Ok, No),
+    Live: (LiveRows, Missed, Done, No),
+    Watch: (Ok, No),
 }
-PARTS: Final = (PacketIs, SealsAre)  # answers of which several come, until Done or No
+PARTS: Final = (PacketIs, SealsAre, LiveRows, Missed)  # answers of which several come, until Done or No
 
 _READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have, Covered, Roster})
 MAY_ASK: Final[dict[str, frozenset[type[Message]]]] = {
-    "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals, Roster}),
+    "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals, Roster, Watch}),
     "buck": _READ | {Gossip, Pull},
-    "porter": _READ | {Pull, Settle},
-    "archie": frozenset({Peers, Clock, Buckets, Streams}),
+    "porter": _READ | {Pull, Settle, Live},
+    "archie": frozenset({Peers, Clock, Buckets, Streams, Live}),
     "admin": _READ | {RetirePut, Pull, Settle},
 }

@@ -85,6 +85,15 @@ SEND_STALL_S: Final = 20.0  # a peer that takes next to nothing for this long is
 PING_S: Final = 20.0  # an asker with nothing to say asks for the clock, so that a dead peer shows
 IDLE_S: Final = 90.0  # an answering side that hears nothing for four pings and a bit closes the link
 
+# --- live ---------------------------------------------------------------------------------------------------------
+
+LIVE_AGE_MS: Final = 30_000  # older packets aren't shown live: a viewer need not remember for longer what it has seen
+LIVE_REMEMBER_S: Final = 40.0  # a second copy of what a viewer has seen comes within LIVE_AGE_MS and its way here
+LIVE_ROWS_BYTES: Final = 64 << 10  # a frame of rows is closed at this size: a slow viewer loses little at a time
+LIVE_ROWS_MAX: Final = 4_096  # rows of 21 bytes, the shortest there are, fill such a frame
+LIVE_FRAME_MAX: Final = 192 << 10  # that and one longest row, with offsets, host and path
+LIVE_LINK_MAX: Final = 4  # standing questions (Live, Watch) of one link: each holds a place among its answers
+
 # --- queries ------------------------------------------------------------------------------------------------------
 
 QUERY_MAX: Final = 4_096  # characters in a query: longer ones are generated, and belong in several

@@ -396,5 +396,5 @@ async def open_asker(
 def _weight(message: Message) -> int:
     """What an answer holds in memory, about."""
     packet = getattr(message, "packet", b"")
-    seals = getattr(message, "seals", ())
-    return 256 + len(packet) + sum(map(len, seals))
+    parts = getattr(message, "seals", getattr(message, "rows", ()))
+    return 256 + len(packet) + sum(map(len, parts))

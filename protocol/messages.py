@@ -13,6 +13,10 @@ from typing import Annotated, ClassVar, Final, TypeAlias
 
 from protocol import fields as f
 from protocol import limits
+from protocol.feed import Live as Live
+from protocol.feed import LiveRows as LiveRows
+from protocol.feed import Missed as Missed
+from protocol.feed import Watch as Watch
 from protocol.fields import Message as Message
 from protocol.fields import Peer as Peer
 from protocol.identity import HEAD_HASH_SIZE, PUBLIC_SIZE, node_id
@@ -25,6 +29,7 @@ from protocol.schema import Blob, Flag, Group, Many, Number, Set, Text, Word
 ROLES: Final = ("tailer", "buck", "porter", "archie", "admin")
 REASONS: Final = (
     "full", "env", "width", "version", "size", "sum", "role", "slow", "draining", "unknown", "security",
+    "query",
 )  # fmt: skip
 STORED: Final = Level.A1  # of Ok: written to the page cache, which counts for A1 ...
 SYNCED: Final = Level.A2  # ... and fsynced, which counts for A2
@@ -362,11 +367,11 @@ class Settle(Message):
 
 Question: TypeAlias = (
     Put | SealPut | Have | Covered | Peers | Gossip | Clock | RetirePut | Buckets | List | Get | Seals | Streams
-    | Roster | Pull | Settle
+    | Roster | Pull | Settle | Live | Watch
 )  # fmt: skip
 Answer: TypeAlias = (
     Ok | No | Done | Receipt | Intervals | View | ClockIs | BucketsAre | Listing | PacketIs | SealsAre | StreamsAre
-    | RosterIs
+    | RosterIs | LiveRows | Missed
 )  # fmt: skip
 
 MESSAGES: Final[dict[int, type[Message]]] = {
@@ -374,7 +379,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     for kind in (
         Hello, No, Ok, Done, Put, SealPut, Have, Receipt, Covered, Intervals, Peers, View, Gossip, Clock, ClockIs,
         RetirePut, Buckets, BucketsAre, List, Listing, Get, PacketIs, Seals, SealsAre, Streams, StreamsAre,
-        Roster, RosterIs, Pull, Settle,
+        Roster, RosterIs, Live, LiveRows, Pull, Settle, Missed, Watch,
     )
 }  # fmt: skip
-RESERVED: Final = {48: "live", 49: "event rows", 50: "archived", 52: "handshake"}
+RESERVED: Final = {50: "archived", 52: "handshake"}

@@ -25,6 +25,8 @@ try:
 except ImportError:  # an optional extra: porters have it, tailers and bucks need none
     re2 = None
 
+LINEAR: Final = re2 is not None  # does every expression end in time linear in the line?
+
 Test: TypeAlias = Callable[[bytes, bytes, bytes, bytes, int], bool]  # line, host, app, path, point
 
 _IS_WORD: Final = bytes((chr(c).isascii() and chr(c).isalnum()) or c == 0x5F or c >= 0x80 for c in range(256))

@@ -15,7 +15,7 @@ Bucks of another env or width are never used; at the start, before any good one 
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
@@ -26,7 +26,7 @@ from protocol import limits
 from protocol.errors import FormatError, LinkLost, ProtocolError, Refused
 from protocol.identity import NodeKey
 from protocol.link import Asker, open_asker
-from protocol.messages import Clock, ClockIs, Hello, Peer, Peers, Roster, RosterIs, View
+from protocol.messages import Clock, ClockIs, Hello, Ok, Peer, Peers, Roster, RosterIs, View, Watch
 from protocol.roster import Retirement
 from service.config import ConfigError
 from service.log import get_log
@@ -46,6 +46,7 @@ ROSTER_EVERY_S = 60.0  # some buck is asked so often who is retired
 LEARN_TIMEOUT_S = 10.0
 CLOCKS_AGREE_NS = 1_000_000_000
 WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
+WATCH_PAUSE_S = 0.2  # at least, between two words of a buck that somebody watches
 LOUD_AFTER = 3  # failures in a row before a warning: a restart of a buck isn't worth one
 FATAL = ("env", "width", "version", "security")
 
@@ -66,6 +67,7 @@ class Buck:
     draining: bool = False
     heartbeat: int = 0  # of the newest word about it: bucks tell what they last heard of each other
     retired: bool = False  # gone for good: its copies don't count
+    live_wanted: bool = False  # somebody watches there
     asker: Asker | None = None
     avoid_until: float = 0.0  # it refused, or kept silent
     offset_ns: int | None = None  # its wall clock against ours
@@ -100,7 +102,6 @@ class Members:
         self.journal = journal
         self.bucks: dict[bytes, Buck] = {m.node: Buck(*m) for m in journal.members}
         self.heard = False  # a member told in this run who the members are: before that nothing is done
-        self.live_wanted = False  # somebody watches live: packets should leave early
         self.counters: Counter[str] = Counter()
         self.changed = trio.Event()  # replaced by another each time it is set
         self._given = {str(read_address(address)) for address in addresses}
@@ -137,6 +138,11 @@ class Members:
     def count(self) -> int:
         """How many members a packet could be on; until a member told, as many as it takes."""
         return max(1, len(self.nodes)) if self.heard else limits.COPIES_MAX
+
+    @property
+    def live_wanted(self) -> bool:
+        """Does somebody watch live, on any buck? Then packets leave early."""
+        return any(buck.live_wanted for buck in self.bucks.values())
 
     def linked(self) -> list[Buck]:
         """Those that can be asked."""
@@ -263,10 +269,12 @@ class Members:
         if hello.width:
             self.journal.set_width(hello.width)
         self._tell()
+        if self._nursery:
+            self._nursery.start_soon(self._watch, buck, asker)
         try:
             await self._learn_for_ever(buck, asker)
         finally:
-            buck.asker = None
+            buck.asker, buck.live_wanted = None, False
             self._tell()
 
     async def _learn_for_ever(self, buck: Buck, asker: Asker) -> NoReturn:
@@ -287,6 +295,16 @@ class Members:
                 await asker.lost.wait()
             if not scope.cancelled_caught:
                 raise LinkLost("the link ended")
+
+    async def _watch(self, buck: Buck, asker: Asker) -> None:
+        """Hear at once when somebody begins or ends to watch there. Ends with the link, which others tend."""
+        with suppress(ProtocolError):
+            while buck.asker is asker:
+                answer = await asker.ask(Watch(0, buck.live_wanted), float("inf"))
+                if not isinstance(answer, Ok) or buck.asker is not asker:
+                    return
+                buck.live_wanted = answer.live
+                await trio.sleep(WATCH_PAUSE_S)
 
     async def _compare_clocks(self, buck: Buck, asker: Asker) -> None:
         before = self.machine.time_ns()

@@ -21,6 +21,7 @@ import trio
 
 from protocol.errors import ProtocolError
 from protocol.identity import NodeKey
+from protocol.limits import EARLY_S
 from protocol.messages import Have, Receipt
 from service.faults import faultpoint
 from service.log import get_log
@@ -106,13 +107,17 @@ class Mender:
         await self.sealer.seal(closing, goodbye)
 
     def _due(self) -> list[Entry]:
-        """Sealed packets of windows that are over (of all, when the journal runs full) that are not done."""
+        """Sealed packets of windows that are over (of all, when the journal runs full) that are not done.
+
+        What was filed further ahead than any line may be, was filed by a wrong clock: its window is not waited for.
+        """
         everything = self.journal.pressed
         end = self.sealer.until
+        last, ahead = end - self.journal.width, end + EARLY_S
         return [
             entry
             for entry in self.journal.ledger.waiting()
-            if entry.sealed and (everything or entry.bucket + self.journal.width <= end)
+            if entry.sealed and (everything or not last < entry.bucket <= ahead)
         ]
 
     # --- copies and receipts ----------------------------------------------------------------------------------------

@@ -69,7 +69,11 @@ class Sealer:
     def on_fewer_than(self, copies: int) -> int:
         """Seals that fewer than so many bucks have said they have, or not all members where those are fewer."""
         enough = min(copies, max(1, self.members.count))
-        return sum(len(self._holders.get(number, ())) < enough for number in self.journal.chain.undelivered)
+        return sum(len(self._holders_of(number)) < enough for number in self.journal.chain.undelivered)
+
+    def _holders_of(self, number: int) -> set[bytes]:
+        """Members that have said they have it; one that was retired since counts no more."""
+        return {node for node in self._holders.get(number, ()) if node in self.members.nodes}
 
     def time_ns(self) -> int:
         """The bucks' clock."""
@@ -125,7 +129,7 @@ class Sealer:
             for buck in self.members.linked():
                 nursery.start_soon(self._give, buck)
         for number in sorted(self.journal.chain.undelivered):
-            holders = self._holders.get(number, set())
+            holders = self._holders_of(number)
             old = number <= max(self.journal.chain.seals) - SEALS_KEPT_MAX
             if len(holders) >= min(HOLDERS, self.members.count) or (old and holders):
                 self.journal.chain.delivered(number)

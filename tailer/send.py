@@ -274,7 +274,7 @@ class Sender:
         if isinstance(answer, Ok):
             self.counters["acked"] += 1
             self.journal.ledger.note_stored(entry, buck.node, answer.level >= SYNCED)
-            self.members.live_wanted = answer.live
+            buck.live_wanted = answer.live and buck.asker is not None
         elif isinstance(answer, No):
             self.counters[f"refused_{answer.reason}"] += 1
             self.members.avoid(buck, AVOID_S.get(answer.reason, AVOID_OTHER_S))

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from buck.counts import Counts
-from buck.door import ADDRESSES_MAX, Door
+from buck.door import ADDRESSES_MAX, Door, network_of
 from protocol import messages as m
 from protocol.connection import PREFACE, Connection
 from protocol.errors import LinkLost, Refused
@@ -46,6 +46,20 @@ async def test_an_address_that_fails_too_often_has_to_wait_and_others_have_not(w
     await trio.sleep(1.001 / HANDSHAKE_FAILURES_HZ)
     assert "have failed" not in await failing(one)
     assert "have failed" in await failing(one)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_who_has_one_IPv6_address_has_them_all(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 @in_world

@@ -114,6 +114,24 @@ async def test_C15_an_older_packet_in_the_place_of_a_newer_is_not_taken_for_it()
     assert any("not what was asked for" in text for text in found.troubles)
 
 
+async def test_C15_a_packet_that_its_tailer_has_not_signed_is_not_archived_where_a_good_copy_is() -> None:
+    """One buck has changed lines, and made all digests fit: only the seal can tell."""
+    bucks, _tailer = fleet()
+    forged = FakeTailer()
+    for number in range(10):
+        text = RAW[800 * number : 800 * (number + 1)].replace(b"line", b"LIES")
+        forged.read(b"/a", text, first=800 * number, bucket=BUCKET + WIDTH * (number % 2))
+    bucks[1].spoil = lambda packet: bytes(forged.packets[packet.header.number].data)
+    objects = MemoryObjects()
+    (report,) = await archive(bucks, objects)
+    assert (report.state, report.short) == (COMPLETE, False)
+    assert (await copy(objects, b"/a"))[0] == RAW
+    for buck in bucks:
+        buck.spoil = bucks[1].spoil
+    (report,) = await archive(bucks, MemoryObjects())
+    assert (report.missing, report.packets) == (10, 0)
+
+
 async def test_C24_what_is_pruned_while_it_is_read_is_a_gap_that_is_said() -> None:
     """The listing named it, and then its bucket was dropped everywhere."""
     bucks, tailer = fleet()

@@ -13,6 +13,7 @@ from porter.objects import MemoryObjects
 from porter.report import retired as report_retired
 from porter.retire import Candidate, Retired, RetireError, choose, retire
 from porter.roster import Seen
+from porter.status import status, status_tables
 from porter.verdict import COMPLETE, RETIRED, UNKNOWN
 from protocol.messages import RetirePut
 from protocol.roster import Expected, Retirement
@@ -64,6 +65,20 @@ async def test_a_host_that_is_gone_is_retired_by_its_name_and_dated_at_its_last_
     assert [(one.start, one.end) for one in account.unknown] == [(BUCKET + WIDTH, BUCKET + 2 * WIDTH)]
     assert account.end == RETIRED
     assert (await audited(bucks, start=BUCKET + 2 * WIDTH)).verdict.state == COMPLETE
+
+
+async def test_status_says_of_each_tailer_whether_anybody_waits_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    bucks, _ = silent_host()
+    left, stopped = FakeTailer("left"), FakeTailer("stopped")
+    bucks[1].put([*left.read(b"/log", b"a line\n"), *stopped.read(b"/log", b"a line\n")])
+    bucks[1].seals = [Chain(left).seal(left.packets, goodbye=True).data]
+    bucks[2].seals = [Chain(stopped).seal(stopped.packets, closing=True).data]
+    await retired(bucks, "web1")
+    async with cluster_of(bucks) as cluster:
+        status_tables(await status(cluster, lambda *_: None))
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split() for line in reversed(lines) if line.strip()}  # the table's come first
+    assert [rows[name][4] for name in ("web1", "left", "stopped")] == ["retired", "goodbye", "stopped"]
 
 
 async def test_a_host_that_only_the_roster_of_a_buck_knows_makes_an_audit_unknown() -> None:

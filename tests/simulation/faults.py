@@ -55,8 +55,10 @@ async def kill(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def power(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
-    """Without power for a while: what was not fsynced may be gone."""
+    """Without power for a while: what was not fsynced may be gone; with `metadata` names and lengths are all there."""
     for name in fault.names:
+        if fault.value == "metadata":
+            _keep_names(fleet.world.host(name).platter.root, empty=len(name) % 2 == 0)
         fleet.cut_power(name)
     yield
     for name in fault.names:
@@ -256,6 +258,19 @@ async def _befall_one(fleet: Fleet, fault: Fault) -> None:
 def _ways(fleet: Fleet, name: str) -> list[tuple[str, str]]:
     others = [other for other in fleet.world.hosts if other != name]
     return [way for other in others for way in ((name, other), (other, name))]
+
+
+def _keep_names(folder: Folder, empty: bool) -> None:
+    """Names are on the device before the data: files are empty behind what was synced, or zeros."""
+    folder.fsync()
+    for node in folder.names.values():
+        if isinstance(node, Folder):
+            _keep_names(node, empty)
+        else:
+            size = len(node.data)
+            del node.data[node.synced :]
+            node.data.extend(bytes(0 if empty else size - node.synced))
+            node.fsync()
 
 
 def _files(folder: Folder, path: str) -> list[tuple[str, Inode]]:

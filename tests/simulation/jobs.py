@@ -30,7 +30,7 @@ from tests.simulation.cluster import BUCK_PORT, Fleet
 from tests.simulation.keys import key_of
 from tests.simulation.machine import SimMachine
 
-PAUSE_S = (8.0, 35.0)
+PAUSE_S = (6.0, 30.0)
 EXPECTED = (*FORESEEN, ProtocolError)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.seeds import plan
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 20
+SEEDS = 150
 LIMIT_S = 900
 
 

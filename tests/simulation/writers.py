@@ -27,11 +27,11 @@ DAY_S = 86_400
 class Writer:
     """One log: its name, and what each of its files holds, in order of their making."""
 
-    def __init__(self, host: Host, name: str, rng: random.Random) -> None:
+    def __init__(self, host: Host, name: str, rng: random.Random, strange: float = 0.5) -> None:
         self.host, self.name, self.rng = host, name, rng
         self.files: list[bytearray] = []
         self.lines = 0
-        self.strange = rng.random() < 0.5  # some of its times are days off
+        self.strange = rng.random() < strange  # some of its times are days off
         self._disk = SimDisk(host.platter)
         self._file: File | None = None
         self._disk.mkdirs(FOLDER)
@@ -108,7 +108,7 @@ class Writer:
     def _when(self) -> int:
         shift = 0
         if self.strange and self.rng.random() < 0.02:
-            shift = self.rng.choice((-3 * DAY_S, -2 * 3600, 3600, 2 * DAY_S)) * NS
+            shift = self.rng.choice((-3 * DAY_S, -2 * 3600, 3600, 2 * DAY_S, DAY_S - self.host.time_ns() // NS)) * NS
         return self.host.time_ns() + shift
 
     def _text(self) -> bytes:

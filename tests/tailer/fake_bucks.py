@@ -39,6 +39,7 @@ from protocol.messages import (
     Seals,
     SealsAre,
     View,
+    Watch,
 )
 from protocol.packet import Packet, read
 from protocol.ranges import Ranges
@@ -74,6 +75,7 @@ class FakeBuck:
         self.slow_s = 0.0
         self.unsure = False
         self.draining = False
+        self.live = False
         self.retired: tuple[bytes, ...] = ()
         self.machine: SimMachine | None = None
 
@@ -158,6 +160,8 @@ class FakeBuck:
                 wanted = [(epoch, n) for _, epoch, numbers in keys for n in numbers.numbers()]
                 packets = [PacketIs(ask, self.packets[slot].data) for slot in wanted if slot in self.packets]
                 return [*packets, Done(ask, ())]
+            case Watch(ask, live):
+                return [] if live == self.live else [Ok(ask, STORED, self.live)]
         raise AssertionError(message)
 
     def _put(self, ask: int, put: Put) -> Message:

@@ -124,6 +124,25 @@ def test_a_dead_member_is_waited_for_until_an_admin_retires_it() -> None:
     run(scenario)
 
 
+def test_a_seal_that_only_a_retired_buck_has_is_given_to_the_others() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        bucks[0].refuse_seals = bucks[1].refuse_seals = "full"
+        await tailer.mender.sealer.seal()
+        assert tailer.mender.sealer.untold == 0
+        bucks[2].kill()
+        word = Retirement("test", bucks[2].node, "buck", b"c", OTHER_KEY.public, 1, 0, 0).signed(OTHER_KEY)
+        for buck in bucks:
+            buck.retired, buck.refuse_seals = (word.data,), ""
+        await trio.sleep(ROSTER_EVERY_S + 30)
+        assert tailer.mender.sealer.untold == 1
+        await tailer.mender.sealer.deliver()
+        assert len(seals_of(*bucks[:2])) == 1
+        assert not tailer.journal.chain.undelivered
+
+    run(scenario)
+
+
 def test_a_dead_member_makes_it_a_shortfall_that_is_said() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         bucks, tailer = await begun(world, nursery, 3)

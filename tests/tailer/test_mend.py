@@ -80,6 +80,20 @@ def test_after_its_window_a_packet_has_three_fsynced_copies_a_seal_and_is_forgot
     run(scenario)
 
 
+def test_what_a_wrong_clock_filed_far_ahead_is_finished_with_the_window_of_its_writing() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 4, mend=True)
+        for number, bucket in enumerate((BUCKET + 10 * WIDTH, BUCKET + 2 * WIDTH)):
+            packet = tailer.journal.append(draft(10 * number, 10 * number + 10, bucket=bucket))
+            await tailer.sender.deliver(packet)
+        await tailer.until_placed()
+        await trio.sleep(WIDTH + 100)
+        assert holders(bucks) == {(EPOCH, 0): 3, (EPOCH, 1): 2}, "a line may be ten minutes early: that is its window"
+        assert [number for _, number in tailer.journal.ledger.entries] == [1]
+
+    run(scenario)
+
+
 def test_a_seal_says_what_was_added_to_each_bucket_and_class() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         bucks, tailer = await begun(world, nursery, 3)
