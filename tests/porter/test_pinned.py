@@ -8,7 +8,7 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from porter.__main__ import main
+from porter.commands import main
 from porter.objects import FolderObjects
 from porter.pinned import read_keys
 from protocol.errors import FormatError
