@@ -85,8 +85,6 @@ class Puller:
         peer = next((one for one in self._members().view()[1:] if one.node == source), None)
         if peer is None:
             raise Declined("unknown", f"no buck {source.hex()} is known here")
-        if self._store.draining:
-            raise Declined("draining", "this buck is leaving the cluster; give it to another")
         wanted = _united(keys)
         lacking = await self._not_here(bucket, wanted)
         if lacking:

@@ -1,14 +1,17 @@
 """A buck leaves, in simulated clusters: its copies are handed on, and then nobody misses it."""
 
+import pytest
 import trio
 
-from buck.leaving import mark
+from buck.leaving import follow, mark
 from porter.verdict import COMPLETE
 from protocol import messages as m
 from protocol.link import open_asker
-from service.run import DONE
+from service.config import ConfigError
+from service.run import DONE, SHORTFALL
+from service.units import Address
 from tests.buck.making import KEY, WIDTH, make, put_question
-from tests.simulation.fleet import LISTEN, Fleet, lines
+from tests.simulation.fleet import HTTP, LISTEN, Fleet, lines
 from tests.simulation.machine import World, simulate
 
 
@@ -118,3 +121,23 @@ def test_handing_on_goes_on_after_kills_of_both_sides() -> None:
 
     for seed in (14, 15):
         simulate(seed, scenario)
+
+
+def test_the_command_says_how_far_it_is_and_what_is_wrong() -> None:
+    async def scenario(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            fleet = Fleet(world, nursery, 3)
+            machine, said = world.machine("b2"), []
+            with pytest.raises(ConfigError, match="/disk/prod: no buck keeps packets there"):
+                await leave(fleet, "b2")
+            await fleet.start()
+            assert await fleet.send(lines(200)) == DONE
+            await leave(fleet, "b2")
+            assert await follow(machine, Address("b2", HTTP), trio.Event(), said.append) == DONE
+            assert said[-1].startswith("drained")
+            fleet.kill("b2")
+            assert await follow(machine, Address("b2", HTTP), trio.Event(), said.append) == SHORTFALL
+            assert "it is marked, and drains when it runs" in said[-1]
+            nursery.cancel_scope.cancel()
+
+    simulate(17, scenario)

@@ -194,6 +194,7 @@ def test_a_connection_carries_bytes_both_ways(on):
         [listener] = await machine.listen("127.0.0.1", 0)
         host, port = machine.address_of(listener)
         async with await machine.connect(host, port) as near, await listener.accept() as far:
+            assert machine.near(near) in ("127.0.0.1", machine.host)
             await near.send_all(b"ping")
             assert await far.receive_some(100) in (b"ping"[:n] for n in range(1, 5))
             await far.aclose()
