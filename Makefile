@@ -9,7 +9,7 @@ PARALLEL ?= -n auto --dist loadfile
 SOURCES := protocol service tailer buck porter
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check types test fuzz simulate bench demo clean
+.PHONY: help setup check types test fuzz mutants simulate bench demo clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -40,6 +40,9 @@ test: setup ## the whole suite; T='words' picks tests by name
 
 fuzz: setup ## the same properties with many more examples
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m "not slow" $(if $(T),-k "$(T)")
+
+mutants: setup ## bugs put into copies of the tree: which test notices each; T='word' picks some
+	$(BIN)/python -m tests.mutants '$(T)'
 
 # SEED=7 runs that one and shows what its processes log; COVERAGE=1 says which lines of recovery were run.
 simulate: setup ## whole clusters in virtual time, everything failing; SEEDS=10000, or SEED=7 to see one again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 
 import trio
@@ -150,6 +151,15 @@ def test_two_readings_that_differ_in_the_same_way_are_one_clash() -> None:
     result = resolve(pieces)
     assert [piece.render() for piece in result.kept] == [b"one\ntwo\n"]
     assert [clash.piece.render() for clash in result.clashes] == [b"TWO\n"]
+
+
+def test_events_with_one_crc_and_other_bytes_are_a_clash() -> None:
+    one, other = b"plumless\n", b"buckeroo\n"
+    assert zlib.crc32(one) == zlib.crc32(other)
+    tailer = FakeTailer()
+    result = resolve([piece for raw in (one, other) for piece in pieces_of(tailer.read(b"/log", raw)[0])])
+    assert [piece.render() for piece in result.kept] == [one]
+    assert [clash.piece.render() for clash in result.clashes] == [other]
 
 
 def test_a_file_read_twice_is_compared_in_windows_and_never_whole() -> None:

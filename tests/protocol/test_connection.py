@@ -11,6 +11,7 @@ from protocol.connection import ANSWERER, ASKER, PREFACE, STRANGER, Connection, 
 from protocol.errors import LinkLost, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.frames import HEAD, frame
 from protocol.messages import (
+    Buckets,
     Clock,
     ClockIs,
     Done,
@@ -18,12 +19,18 @@ from protocol.messages import (
     Gossip,
     Have,
     Hello,
+    List,
     Message,
     No,
     Ok,
     PacketIs,
     Peers,
+    Pull,
     Put,
+    RetirePut,
+    SealPut,
+    Settle,
+    Streams,
 )
 from protocol.packed import Buffer
 from protocol.payload import dump
@@ -99,6 +106,20 @@ def test_a_role_may_ask_what_the_table_says_and_nothing_else(role: str, message:
     answerer.receive(raw(message))
     with pytest.raises(RemoteProtocolError, match=f"tag {kind.tag} is not expected"):
         list(answerer.messages())
+
+
+def test_nobody_may_ask_for_more_than_its_work_needs() -> None:
+    """Named here and not taken from the table, which is what a mistake would be made in."""
+    beyond = {
+        "tailer": {Buckets, Gossip, Pull, RetirePut, Settle, Streams},
+        "buck": {Put, RetirePut, SealPut, Settle},
+        "porter": {Gossip, Put, RetirePut, SealPut},
+        "archie": {Get, Gossip, Have, List, Pull, Put, RetirePut, SealPut, Settle},
+        "admin": {Gossip, Put, SealPut},
+    }
+    assert ASKER.keys() == beyond.keys()
+    too_much = {role: kinds & ASKER[role][State.OPEN].keys() for role, kinds in beyond.items()}
+    assert not any(too_much.values()), too_much
 
 
 @given(messages)

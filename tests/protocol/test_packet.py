@@ -1,6 +1,7 @@
 """Packets read back as they were written, and nothing else reads at all."""
 
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import msgpack
@@ -213,6 +214,19 @@ def bad_bodies() -> list[tuple[str, bytes]]:
 def test_a_body_that_is_not_exactly_what_the_header_says_is_refused(what: str, body: bytes) -> None:
     with pytest.raises(PacketError):
         unpack(read(build(HEADER, body)))
+
+
+def test_A15_a_body_that_unpacks_to_too_much_costs_no_memory() -> None:
+    bomb = read(build(HEADER, Packer().compress(bytes(200_000_000), b"")))
+    assert len(bomb.data) < 50_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(PacketError):
+            unpack(bomb)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < sum(HEADER.sizes) + 1_000_000
 
 
 @pytest.mark.parametrize("code", [-1, 3, 7, 16, True, None, "9", 9.0])

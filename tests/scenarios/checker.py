@@ -3,21 +3,60 @@
 It is told what was written and what came back, as bytes, and says what is wrong in words. For a file that comes back
 from `porter cat` the question is simple: the bytes are equal, or they aren't; if not, it says how: lines that are lost
 (at the beginning, in the middle, at the end), lines that came twice, lines that nobody wrote, lines with other bytes
-under the same name, lines in another order. The archive is read by DuckDB, from the Parquet files alone.
+under the same name, lines in another order. The archive is read by DuckDB, from the Parquet files alone; copies are
+counted in the bucks' files, from the envelope that docs/FILES.md draws.
+
+`judge` sums it up as *valid*, *invalid* or *unknown*: while something is still on its way, the end of a file may be
+missing and nothing follows from that; any other difference is a broken promise at any time.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import duckdb
+from blake3 import blake3
 
 ID = re.compile(rb"\bw\d+-\d+\b")
 NO_END = 2  # flags of a row whose line has no end, or goes on in the next row
 NOT_WHOLE = 4 | NO_END
+PREFIX = struct.Struct(">4sII")  # a packet: magic, size of the header, size of the body; both follow, then the digest
+MAGIC, DIGEST_SIZE = b"BUK1", 32
+
+
+@dataclass
+class Judgement:
+    """The verdict on some files, and why."""
+
+    verdict: Literal["valid", "invalid", "unknown"] = "valid"
+    why: list[str] = field(default_factory=list)
+
+
+def judge(written: Mapping[str, Sequence[bytes]], back: Mapping[str, bytes], *, drained: bool) -> Judgement:
+    """All files at once. `drained`: whoever had to deliver said that everything is delivered."""
+    found = Judgement()
+    for path, lines in written.items():
+        data = back.get(path, b"")
+        wrong = differences(lines, data)
+        if not wrong:
+            continue
+        found.why += [f"{path}: {text}" for text in wrong]
+        late = not drained and b"".join(lines).startswith(data)
+        if not late:
+            found.verdict = "invalid"
+        elif found.verdict == "valid":
+            found.verdict = "unknown"
+    phantoms = sorted(back.keys() - written.keys())
+    if phantoms:
+        found.verdict = "invalid"
+        found.why += [f"phantom: a file that nobody wrote: {path}" for path in phantoms]
+    return found
 
 
 def differences(written: Sequence[bytes], back: bytes) -> list[str]:
@@ -60,6 +99,26 @@ def _by_name(lines: Sequence[bytes]) -> dict[bytes, list[bytes]]:
 def _names(ours: Mapping[bytes, object], places: Sequence[int]) -> str:
     names = list(ours)
     return ", ".join(repr(names[place]) for place in places[:3]) + (" ..." if len(places) > 3 else "")
+
+
+def copies(nodes: Iterable[Iterable[Path]]) -> Counter[bytes]:
+    """On how many nodes each packet lies, by its digest. A node is given as its bucket files; damaged packets count
+    for nothing, and two on one node for one."""
+    return Counter(digest for files in nodes for digest in {found for file in files for found in _packets(file)})
+
+
+def _packets(file: Path) -> Iterator[bytes]:
+    data = file.read_bytes()
+    at = data.find(MAGIC)
+    while at >= 0:
+        size = 0
+        if at + PREFIX.size <= len(data):
+            size = PREFIX.size + sum(PREFIX.unpack_from(data, at)[1:]) + DIGEST_SIZE
+        digest = data[at + size - DIGEST_SIZE : at + size]
+        good = 0 < size <= len(data) - at and blake3(data[at : at + size - DIGEST_SIZE]).digest() == digest
+        if good:
+            yield digest
+        at = data.find(MAGIC, at + (size if good else 1))
 
 
 def parquet_lines(folder: Path) -> dict[str, int]:

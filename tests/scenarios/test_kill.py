@@ -16,7 +16,6 @@ import pytest
 from bench.cluster import Cluster, killing
 from service.faults import NAMES
 from tests.scenarios.arena import FOLLOWED, PATIENCE_S, SEED, Arena
-from tests.scenarios.checker import differences
 from tests.scenarios.reading import HOST
 
 pytestmark = pytest.mark.slow
@@ -217,15 +216,3 @@ def test_C3_all_bucks_killed_at_once_lose_nothing(settled: Arena) -> None:
         settled.restart(i)
     settled.done(tailer)
     settled.check(*settled.writers)
-
-
-def test_the_checker_sees_what_is_wrong() -> None:
-    lines = [b"w0-0 a\n", b"x\n", b"w0-1 b\n", b"w0-2 c\n"]
-    assert differences(lines, b"".join(lines)) == []
-    assert "lost 1 lines of 4 (middle): b'w0-1'" in differences(lines, b"w0-0 a\nx\nw0-2 c\n")
-    assert "lost 1 lines of 4 (postfix): b'w0-2'" in differences(lines, b"w0-0 a\nx\nw0-1 b\n")
-    assert "twice: b'w0-1' x2" in differences(lines, b"w0-0 a\nx\nw0-1 b\nw0-1 b\nw0-2 c\n")
-    assert "phantom: b'w0-9'" in differences(lines, b"".join(lines) + b"w0-9 ?\n")
-    assert "corrupt: b'w0-2'" in differences(lines, b"w0-0 a\nx\nw0-1 b\nw0-2 C\n")
-    assert "in another order" in differences(lines, b"w0-0 a\nx\nw0-2 c\nw0-1 b\n")
-    assert "lines without a name: 1 written, 2 came back" in differences(lines, b"w0-0 a\nx\nx\nw0-1 b\nw0-2 c\n")

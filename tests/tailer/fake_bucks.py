@@ -74,6 +74,7 @@ class FakeBuck:
         self.silent = False
         self.slow_s = 0.0
         self.unsure = False
+        self.lazy = False  # its disk fsyncs nothing that is asked for in a receipt
         self.draining = False
         self.live = False
         self.retired: tuple[bytes, ...] = ()
@@ -141,7 +142,7 @@ class FakeBuck:
                 return [Ok(ask, SYNCED, False)]
             case Have(ask, _, epoch, bucket, sync):
                 held = {slot for slot, p in self.packets.items() if slot[0] == epoch and p.header.bucket == bucket}
-                self.synced |= held if sync else set()
+                self.synced |= held if sync and not self.lazy else set()
                 return [Receipt(ask, _numbers(held), _numbers(held & self.synced), self.unsure)]
             case Peers(ask):
                 return [View(ask, self.width, tuple(buck._peer() for buck in self.peers))]

@@ -61,6 +61,14 @@ def test_lines_go_to_the_bucket_of_their_time() -> None:
         assert not draft.late
 
 
+def test_a_line_at_the_edge_of_a_bucket_belongs_to_the_later_one() -> None:
+    edge = bucket(0) - ARRIVAL // POINT_HZ
+    blocks = Blocks(300, b"host")
+    add(blocks, source(), stamped(edge) + stamped(edge - 1))
+    found = {draft.bucket: draft.count for draft in blocks.flush()}
+    assert found == {bucket(0): 1, bucket(0) - 300: 1}
+
+
 def test_lines_without_a_time_have_that_of_the_line_before_and_the_first_its_arrival() -> None:
     blocks = Blocks(300, b"host")
     add(blocks, source(), b"no time yet\n" + stamped(-1000) + b"\tat a.b.c\n")

@@ -223,6 +223,23 @@ def test_done_is_three_receipts_or_those_of_all_members(count: int, receipts: in
     run(scenario)
 
 
+def test_copies_that_were_acknowledged_and_not_fsynced_are_not_enough_to_forget() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3, mend=True)
+        for buck in bucks:
+            buck.lazy = True
+        await tailer.send(20)
+        await tailer.until_placed()
+        await trio.sleep(3 * WIDTH)
+        assert set(holders(bucks).values()) == {3}
+        assert len(list(tailer.journal.ledger.waiting())) == 20
+        for buck in bucks:
+            buck.lazy = False
+        await until(lambda: not tailer.journal.ledger.entries, 100)
+
+    run(scenario)
+
+
 def test_nothing_is_done_before_a_member_told_who_the_members_are() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         _, tailer = await begun(world, nursery, 1)
