@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from porter.document import opened, signed
 from porter.footer import Footer
@@ -14,7 +16,7 @@ from porter.verdict import COMPLETE, CONFLICTING
 from protocol.seal import Seal
 from tests.porter.fleet import BUCKET, FakeTailer, node_key
 from tests.porter.sealing import Chain
-from tests.porter.tampering import look, objects, part_names, rewrite, texts, whole
+from tests.porter.tampering import Whole, look, objects, part_names, rewrite, texts, whole
 
 __all__ = ["objects", "whole"]  # fixtures
 
@@ -134,6 +136,25 @@ def test_a_part_that_was_added(objects: MemoryObjects) -> None:
     more = names[-1]._replace(number=names[-1].number + 1)
     objects.held[str(more)] = objects.held[str(names[-1])]
     assert any(str(more) in text for text in look(objects).troubles)
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_any_changed_byte_of_any_object_is_named(whole: Whole, data: st.DataObject) -> None:
+    """Wherever it is, and whether it can be read by then or not."""
+    objects = MemoryObjects()
+    objects.held = dict(whole[0].held)
+    name = data.draw(st.sampled_from(sorted(one for one in objects.held if "/claims/" not in one)))
+    spoilt = bytearray(objects.held[name])
+    at = data.draw(st.integers(0, len(spoilt) - 1))
+    if data.draw(st.booleans()):
+        spoilt[at] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del spoilt[at:]
+    objects.held[name] = bytes(spoilt)
+    named = {damage.name for damage in look(objects).damage}
+    assert name in named
+    assert named <= {name, *needing(name)}
 
 
 def needing(name: str) -> set[str]:
