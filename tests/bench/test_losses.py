@@ -1,5 +1,7 @@
 """What dies with how many bucks: the cells of the table that are promised."""
 
+from pathlib import Path
+
 import pytest
 
 from bench.losses import Cell, majorities, markdown, place, table
@@ -43,3 +45,7 @@ def test_the_table_is_markdown(cells: dict[tuple[int, int], Cell]) -> None:
     text = markdown(cells.values())
     assert "| 6 | 3 | 20.0 % | 5.0 % |" in text
     assert len({line.count("|") for line in text.splitlines()}) == 1
+
+
+def test_the_table_of_the_document_is_the_one_that_comes_out(cells: dict[tuple[int, int], Cell]) -> None:
+    assert markdown(cells.values()) in (Path(__file__).parents[2] / "docs/SCENARIOS.md").read_text()

@@ -26,8 +26,8 @@ def cut(at: float, length: float, *pairs: str, one_way: bool = False) -> Fault:
 
 
 def test_C1_without_any_fault_everything_is_complete() -> None:
-    report = run_plan(planned(bucks=5, tailers=3, duration=120.0))
-    assert report.windows == 12
+    report = run_plan(planned(bucks=5, tailers=3, duration=60.0))
+    assert report.windows == 6
     assert report.unsealed == 0
 
 
