@@ -8,6 +8,10 @@ Bucks on other hosts and in other zones than those that hold a packet already ar
                   ^               │ nobody left to ask
                   └── parked <────┘     (again when the members change, or after a while)
 
+A buck that keeps silent for SILENT_S is passed over: another one is asked, if there is one, while its own answer still
+counts for ACK_TIMEOUT_S. Where many are slow, asking more of them makes them slower: such further copies are at most a
+window of packets, and later one for ten that were acknowledged; and slowness never leaves fewer than two bucks to ask.
+
 A packet that is parked has a copy on every buck that can be reached, or is refused by those that don't hold it: it
 waits outside the window, in the journal, and holds up nobody. Third copies and what a buck lost are mend.py's business.
 """
@@ -32,7 +36,11 @@ from tailer.members import Buck, Members
 
 WINDOW_PACKETS = 16
 WINDOW_BYTES = 32 << 20
-ACK_TIMEOUT_S = 5.0
+SILENT_S = 1.0  # then another buck is asked: longer than a disk's usual pause, short for who waits for two copies
+ACK_TIMEOUT_S = 5.0  # then the answer isn't waited for any more
+LOOK_AGAIN_S = 0.25  # can another buck be asked by now?
+SPARE_MAX, SPARE_SHARE = float(WINDOW_PACKETS), 0.1  # packets that may be asked of one buck more; earned by each ok
+LATE_MAX = 64  # questions whose answers may still come: some bytes each
 LOOK_EVERY_S = 1.0
 UNPARK_EVERY_S = 20.0
 AGE_MAX_MS = (1 << 32) - 1
@@ -53,6 +61,14 @@ class Asked(NamedTuple):
     number: int
 
 
+class Late(NamedTuple):
+    """A question that was not waited for any longer; its answer still counts until then."""
+
+    entry: Entry
+    asked: Asked
+    until: float
+
+
 class Sender:
     """Brings packets to A1, and gives copies out for who mends."""
 
@@ -67,6 +83,8 @@ class Sender:
         self._hot: dict[Slot, Packet] = {}  # fresh packets, as far as the window's bytes go
         self._hot_bytes = 0
         self._flying: dict[Slot, int] = {}
+        self._late: deque[Late] = deque()
+        self._spare = SPARE_MAX
         self._idle = trio.lowlevel.ParkingLot()  # workers without a packet
 
     # --- the way in -------------------------------------------------------------------------------------------------
@@ -160,6 +178,7 @@ class Sender:
         while True:
             with trio.move_on_after(until_beat(self.machine.now(), LOOK_EVERY_S)):
                 await self.members.changed.wait()
+            await self._hear_the_late()
             self._idle.unpark()  # a buck may have come, or be avoided no longer
             live = {buck.node for buck in self.members.live()}
             if live != asked or self.machine.now() > asked_at + UNPARK_EVERY_S:
@@ -213,32 +232,82 @@ class Sender:
         return chosen
 
     async def _put(self, entry: Entry, packet: Packet, bucks: Sequence[Buck], again: bool, tried: set[bytes]) -> None:
-        """Ask these bucks one after another, then wait for all of them: one task for a packet is enough.
-
-        A buck that takes no bytes keeps those behind it from being asked here; they aren't `tried`, and come next.
-        """
+        """Ask these bucks one after another, then wait for all of them: one task for a packet is enough."""
+        began = self.machine.now()
         asked: list[Asked] = []
-        late: list[Buck] = []
         try:
-            with trio.move_on_after(ACK_TIMEOUT_S) as scope:
-                for buck in bucks:
-                    tried.add(buck.node)
-                    late.append(buck)
-                    scope.deadline = self.machine.now() + ACK_TIMEOUT_S
+            for buck in bucks:
+                tried.add(buck.node)
+                with trio.move_on_after(SILENT_S if self._may_ask_another(entry, tried) else ACK_TIMEOUT_S) as scope:
                     await self._ask(entry, packet, buck, again, asked)
-                    late.pop()
-                for one in asked:
-                    await one.asker.wait(one.number)
-            for one in asked:
-                if not one.asker.is_answered(one.number):
-                    late.append(one.buck)
-                else:
-                    await self._answer(entry, one)
+                if scope.cancelled_caught:
+                    self._note_failure(buck, "unanswered")  # it takes no bytes; the next one need not wait for it
+            await self._wait(entry, asked, tried, began)
+            while asked:
+                await self._hear(entry, asked.pop(), began + ACK_TIMEOUT_S)
         finally:
             for one in asked:
                 one.asker.forget(one.number)
-        for buck in late:
-            self._note_failure(buck, "unanswered")
+
+    async def _wait(self, entry: Entry, asked: Sequence[Asked], tried: set[bytes], began: float) -> None:
+        """For all answers, or until somebody else is to be asked."""
+        end = began + ACK_TIMEOUT_S
+        until = max(began + SILENT_S, self.machine.now() + LOOK_AGAIN_S)  # one that took no bytes has cost time
+        while True:
+            with trio.CancelScope(deadline=until):
+                for one in asked:
+                    await one.asker.wait(one.number)
+            silent = [one.buck for one in asked if not one.asker.is_answered(one.number)]
+            if not silent or until >= end:
+                return
+            for buck in silent:
+                self._pass_over(buck)
+            if self._may_ask_another(entry, tried):
+                return
+            until = min(until + LOOK_AGAIN_S, end)
+
+    async def _hear(self, entry: Entry, one: Asked, until: float) -> None:
+        """Note an answer that is here. One that isn't may still come, if somebody else is asked meanwhile."""
+        if one.asker.is_answered(one.number):
+            await self._answer(entry, one)
+            one.asker.forget(one.number)
+        elif self.machine.now() >= until:
+            self._note_failure(one.buck, "unanswered")
+            one.asker.forget(one.number)
+        else:
+            self.counters["passed_over"] += 1
+            self._spare -= 1.0
+            self._late.append(Late(entry, one, until))
+            if len(self._late) > LATE_MAX:
+                oldest = self._late.popleft().asked
+                oldest.asker.forget(oldest.number)
+
+    async def _hear_the_late(self) -> None:
+        """Note what has come after all; a parked packet may have enough copies by that."""
+        for _ in range(len(self._late)):
+            entry, one, until = self._late.popleft()
+            if not one.asker.is_answered(one.number) and self.machine.now() < until:
+                self._late.append(Late(entry, one, until))
+                continue
+            if self.journal.ledger.entries.get(entry.slot) is entry:
+                await self._hear(entry, one, until)
+            else:
+                one.asker.forget(one.number)
+            if entry.slot in self._parked:
+                self._parked.discard(entry.slot)
+                self._settle(entry)
+
+    def _may_ask_another(self, entry: Entry, tried: set[bytes]) -> bool:
+        """Is there a buck that could take the packet instead of a silent one, and is that not too much to ask?"""
+        return self._spare >= 1.0 and any(
+            buck.node not in tried and buck.node not in entry.stored for buck in self.members.live()
+        )
+
+    def _pass_over(self, buck: Buck) -> None:
+        """Give a silent one nothing for a while, if enough others are left."""
+        live = self.members.live()
+        if buck in live and len(live) > A1_COPIES:
+            self.members.avoid(buck, AVOID_SILENT_S)
 
     async def _ask(self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked]) -> None:
         asker = buck.asker
@@ -273,6 +342,7 @@ class Sender:
     def _note(self, entry: Entry, buck: Buck, answer: object) -> None:
         if isinstance(answer, Ok):
             self.counters["acked"] += 1
+            self._spare = min(SPARE_MAX, self._spare + SPARE_SHARE)
             self.journal.ledger.note_stored(entry, buck.node, answer.level >= SYNCED)
             buck.live_wanted = answer.live and buck.asker is not None
         elif isinstance(answer, No):

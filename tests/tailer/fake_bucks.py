@@ -249,9 +249,10 @@ async def start_sending(
     epoch: int = 1 << 32,
     mend: bool = False,
     size_max: int | None = None,
+    name: str = "tailer",
 ) -> Sending:
     """A tailer that was told the first of these bucks and has met it."""
-    machine = world.machine("tailer")
+    machine = world.machine(name)
     sending = Sending(machine, await open_journal(machine, epoch, size_max=size_max), [bucks[0].address])
     nursery.start_soon(lambda: sending.run(mend=mend))
     await sending.members.wait_width()
