@@ -30,6 +30,7 @@ BENCHES = [
     "read",
     "audit",
     "latency",
+    "live",
     "memory",
 ]
 PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]

@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import trio
@@ -43,7 +44,16 @@ SLICE_ROWS = 128  # rows looked at before others may run: about a millisecond
 SLICE_S = 0.002
 PAUSES = 2  # for each slice's time the loop is left to others for so many times as long
 
-Viewer = Backlog[LiveRows]
+
+@dataclass(slots=True)
+class Frame:
+    """Rows on their way to several viewers; `text` is what pages show of them, made once."""
+
+    rows: LiveRows
+    text: str = ""
+
+
+Viewer = Backlog[Frame]
 
 
 class _Young(NamedTuple):
@@ -155,8 +165,8 @@ class Fanout:
                     self._give(group, frame)
                 await self._pause()
 
-    def _give(self, group: _Group, frame: LiveRows) -> None:
-        size, events = sum(map(len, frame.rows)), len(frame.rows)
+    def _give(self, group: _Group, rows: LiveRows) -> None:
+        frame, size, events = Frame(rows), sum(map(len, rows.rows)), len(rows.rows)
         self._counts.live_rows.inc(events * len(group.viewers))
         for viewer in group.viewers:
             self._counts.live_missed.inc(viewer.put(frame, size, events))

@@ -34,7 +34,7 @@ from buck.session import Session
 from buck.settings import BuckSettings
 from buck.store import Store
 from buck.volume import Volume
-from buck.web import routes
+from buck.web import feeds, routes
 from protocol import messages as m
 from protocol.connection import Connection
 from protocol.errors import LinkLost, Refused, RemoteProtocolError
@@ -113,7 +113,9 @@ class Node:
             security=self.door.security,
         )
         async with trio.open_nursery() as background:
-            there = await background.start(serve_web, self.machine, *self.settings.http, pages)
+            there = await background.start(
+                serve_web, self.machine, *self.settings.http, pages, feeds(self.settings, self.live)
+            )
             for volume in self.store.volumes:
                 background.start_soon(self._tend, volume)
                 if len(self.store.volumes) > 1:

@@ -236,11 +236,11 @@ class Session:
         with self.home.live.viewing(message.query) as viewer, self._stands(viewer.close):
             await self.link.send(m.Missed(message.ask, 0))
             while taken := await viewer.take():
-                missed, rows = taken
+                missed, frame = taken
                 if missed:
                     await self.link.send(m.Missed(message.ask, missed))
-                if rows:
-                    await self.link.send(replace(rows, ask=message.ask))
+                if frame:
+                    await self.link.send(replace(frame.rows, ask=message.ask))
         await self.link.send(m.Done(message.ask, ()))
 
     # --- from admins ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class BuckSettings(LinkSettings):
         description="Where tailers, porters and other bucks connect. Port 0 takes a free one.",
     )
     http: HostPort = Field(
-        Address("127.0.0.1", 7412), description="Where /ruok, /status and /metrics are. They only read."
+        Address("127.0.0.1", 7412), description="Where /ruok, /status, /metrics and /live are. They only read."
     )
     disk: tuple[str, ...] = Field(
         ("buck-data",),
@@ -45,6 +45,11 @@ class BuckSettings(LinkSettings):
         32_000_000,
         ge=65_536,
         description="Bytes a second, at most, that this buck fetches from others, for repair and from one that leaves.",
+    )
+
+    live_origin: tuple[str, ...] = Field(
+        (),
+        description="A web page's origin, as https://HOST, that may show /live; can be repeated. Programs need none.",
     )
 
     @model_validator(mode="after")

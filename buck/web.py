@@ -1,14 +1,30 @@
-"""What a buck says of itself over HTTP: /ruok for monitors, /status for people and scripts, /metrics for Prometheus."""
+"""What a buck says over HTTP: /ruok for monitors, /status for people and scripts, /metrics for Prometheus, and /live.
 
-from collections.abc import Callable, Mapping
+`/live?q=QUERY` is a WebSocket. Each message is one JSON object: a stretch of a stream (tailer, host, path, stream,
+first, end) with its events (offset, time, shn, app, line), or what was missed, or both. Whoever listens to several
+bucks removes duplicates by (tailer, stream, offset), as `porter grep --live` does. It shows lines in clear text to who
+proves nothing, so it is served on loopback alone, unless --insecure, and to no web page but those of --live-origin.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from buck.counts import Counts
+from buck.errors import Declined
 from buck.leaving import Leaving
+from buck.live import Fanout, Viewer
 from buck.members import Members
 from buck.seals import SealStore
+from buck.settings import BuckSettings
 from buck.store import Store
+from protocol.event import decode
+from protocol.feed import LiveRows
+from protocol.when import written
+from service.authorized import is_here
 from service.metrics import CONTENT_TYPE
+from service.sockets import Feed, Next, Unfit
 from service.web import Response, Route, json_response
 
 Identity = Callable[[], dict[str, Any]]
@@ -74,3 +90,59 @@ def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> d
         ],
         "counters": counts.metrics.values(),
     }
+
+
+def feeds(settings: BuckSettings, fanout: Fanout) -> Mapping[str, Feed]:
+    """The page that goes on."""
+
+    @contextmanager
+    def live(parameters: Mapping[str, str]) -> Iterator[Next]:
+        if not (settings.insecure or is_here(settings.http)):
+            raise Unfit(403, "lines are shown in clear text on loopback only; ask over the wire, or say --insecure")
+        if set(parameters) - {"q"}:
+            raise Unfit(400, "there is one parameter: q, the query")
+        try:
+            with fanout.viewing(parameters.get("q", "")) as viewer:
+                yield lambda: _next_text(viewer)
+        except Declined as no:
+            raise Unfit(400 if no.reason == "query" else 503, no.text) from None
+
+    return {"/live": Feed(live, settings.live_origin)}
+
+
+async def _next_text(viewer: Viewer) -> str | None:
+    """What to send next; what was missed comes before it."""
+    taken = await viewer.take()
+    if taken is None:
+        return None
+    missed, frame = taken
+    if frame is None:
+        return json.dumps({"missed": missed})
+    frame.text = frame.text or json.dumps(_document(frame.rows), ensure_ascii=False)
+    return f'{{"missed": {missed}, {frame.text[1:]}' if missed else frame.text
+
+
+def _document(rows: LiveRows) -> dict[str, object]:
+    events = [decode(row) for row in rows.rows]
+    return {
+        "tailer": rows.tailer.hex(),
+        "host": _text(rows.host),
+        "path": _text(rows.path),
+        "stream": rows.stream.hex(),
+        "first": rows.first,
+        "end": rows.end,
+        "events": [
+            {
+                "offset": rows.first + offset,
+                "time": written(event.point),
+                "shn": _text(event.shn),
+                "app": _text(event.app),
+                "line": _text(event.line),
+            }
+            for offset, event in zip(rows.offsets, events, strict=True)
+        ],
+    }
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

@@ -20,11 +20,12 @@ from porter.audit import Found, audit, look_at_bucks, sealed_and_gone
 from porter.certify import certify
 from porter.cluster import NobodyError
 from porter.grep import Match, as_json, as_raw, as_text, grep
+from porter.live import Viewer, as_live_json, as_live_text
 from porter.objects import ObjectsError, open_objects
 from porter.output import ClosedError, Output
 from porter.pinned import read_keys
 from porter.progress import progress
-from porter.reader import connect, open_reader
+from porter.reader import connect, identity, open_reader
 from porter.repair import repair
 from porter.retire import RetireError, retire
 from porter.settings import PorterSettings
@@ -86,9 +87,12 @@ def cat_command(host: str, path: str, generation: str | None, **flags: Any) -> N
 @main.command("grep")
 @click.argument("query")
 @click.option("--raw", is_flag=True, help="Write the lines alone, as they were.")
+@click.option("--live", is_flag=True, help="Write lines as they come in, from every buck, until Ctrl-C.")
 @options(PorterSettings)
-def grep_command(query: str, raw: bool, **flags: Any) -> None:
+def grep_command(query: str, raw: bool, live: bool, **flags: Any) -> None:
     """Write every line that matches QUERY: words, "phrases", host: app: path: with *, /regex/, -not, OR, from: to:."""
+    if live:
+        _run(partial(_live, query, raw), flags, interrupted=DONE)
 
     async def job(machine: Machine, settings: PorterSettings) -> int:
         asked = parse(query, machine.time_ns())
@@ -104,6 +108,20 @@ def grep_command(query: str, raw: bool, **flags: Any) -> None:
         return SHORTFALL if shortfalls else DONE
 
     _run(job, flags)
+
+
+async def _live(query: str, raw: bool, machine: Machine, settings: PorterSettings) -> int:
+    if raw:
+        raise ConfigError("--raw: what is live comes without what was taken out of the line; there is --json")
+    if not settings.reads_bucks:
+        raise ConfigError("--live: nothing new comes from an archive; name a buck with --peer HOST:PORT")
+    parse(query, machine.time_ns())
+    key, security = await identity(machine, settings)
+    viewer = Viewer(machine, settings, key, query, _say, security)
+    render = as_live_json if settings.json_ else partial(as_live_text, escape=sys.stdout.isatty())
+    async with Output(machine, sys.stdout.buffer) as output:
+        await viewer.run(output.write, output.flush, render)
+    return DONE
 
 
 @main.command("audit")
@@ -290,12 +308,12 @@ def _interval(machine: Machine, flag: str, text: str) -> tuple[int, int]:
         raise ConfigError(f"{flag}: {error.text}") from error
 
 
-def _run(job: Job, flags: dict[str, Any]) -> None:
+def _run(job: Job, flags: dict[str, Any], interrupted: int = INTERRUPTED) -> None:
     """Run a job to its end, or to the first signal: there is nothing to finish, each may simply be run again."""
 
     async def process(machine: Machine, stop: trio.Event) -> int:
         settings = load(PorterSettings, flags)
-        code = INTERRUPTED
+        code = interrupted
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_at, stop, nursery.cancel_scope)

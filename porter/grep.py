@@ -23,6 +23,7 @@ from porter.source import Piece, Scope
 from protocol.limits import POINT_HZ
 from protocol.matching import candidates, name, without_end
 from protocol.query import Query
+from protocol.when import written
 
 __all__ = ["Match", "as_json", "as_raw", "as_text", "escaped", "grep", "matches_of", "scope_of"]
 
@@ -126,9 +127,8 @@ def escaped(text: bytes) -> bytes:
 
 def as_json(match: Match) -> bytes:
     """One JSON object. `raw` (base64) is there only where the line is not UTF-8, and `line` thus not exact."""
-    at = datetime.fromtimestamp(match.point // POINT_HZ, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     document: dict[str, object] = {
-        "time": f"{at}.{match.point % POINT_HZ:08d}Z",
+        "time": written(match.point),
         "host": match.host.decode("utf-8", "backslashreplace"),
         "path": match.path.decode("utf-8", "backslashreplace"),
         "app": match.app.decode("utf-8", "backslashreplace"),

@@ -127,9 +127,15 @@ async def open_reader(machine: Machine, settings: PorterSettings, archive: Archi
 @asynccontextmanager
 async def connect(machine: Machine, settings: PorterSettings, role: str = "porter") -> AsyncIterator[Cluster]:
     """The cluster, with this porter's own key."""
-    key = NodeKey.from_seed((await load_key(machine, settings.key)).seed)
-    async with open_cluster(machine, settings, key, role, _security(machine, settings, key)) as cluster:
+    key, security = await identity(machine, settings)
+    async with open_cluster(machine, settings, key, role, security) as cluster:
         yield cluster
+
+
+async def identity(machine: Machine, settings: PorterSettings) -> tuple[NodeKey, Security | None]:
+    """Who this porter is, and what its links are encrypted with."""
+    key = NodeKey.from_seed((await load_key(machine, settings.key)).seed)
+    return key, _security(machine, settings, key)
 
 
 def _security(machine: Machine, settings: PorterSettings, key: NodeKey) -> Security | None:

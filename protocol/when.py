@@ -53,3 +53,9 @@ def _date(match: re.Match[str], position: int) -> tuple[int, int]:
         return start, start + 10 ** (8 - len(fraction))
     unit_s = 1 if second else 60 if minute else 86_400
     return start, start + unit_s * POINT_HZ
+
+
+def written(point: int) -> str:
+    """A point as people read it: `2026-11-22T08:30:00.12345678Z`."""
+    at = datetime.fromtimestamp(point // POINT_HZ, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{at}.{point % POINT_HZ:08d}Z"

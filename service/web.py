@@ -1,13 +1,15 @@
 """A few read-only pages over HTTP: `/ruok`, `/status`, `/metrics`. Sans-IO h11 on the machine's own streams.
 
-A route is a function that gives a Response. Every peer is treated as careless: a bounded number of connections, a
-bounded head (h11's), a deadline for each request and each answer, no bodies. A page that fails is a 500 and a line in
-the log, because a broken page must not stop a store. No TLS, no query strings, nothing that changes anything.
+A route is a function that gives a Response; a feed is a page that goes on, over a WebSocket (sockets.py). Every peer is
+treated as careless: a bounded number of connections, a bounded head (h11's), a deadline for each request and each
+answer, no bodies. A page that fails is a 500 and a line in the log, because a broken page must not stop a store. No
+TLS, nothing that changes anything.
 """
 
 import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import h11
@@ -16,6 +18,7 @@ import trio
 from service.log import get_log
 from service.machine import Listener, Machine
 from service.run import PEER_GONE
+from service.sockets import BROKEN, Feed, Unfit, converse
 
 CONNECTIONS_MAX = 64
 # A request, or its answer, that takes longer is cut; so is a kept connection that stays idle.
@@ -48,12 +51,13 @@ async def serve_web(
     host: str,
     port: int,
     routes: Mapping[str, Route],
+    feeds: Mapping[str, Feed] = MappingProxyType({}),
     *,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer until cancelled. Started through `nursery.start`, it gives the address it listens on."""
     listeners = await machine.listen(host, port)
-    pages = _Pages(routes)
+    pages = _Pages(routes, feeds)
 
     async def accept(task_status: trio.TaskStatus[list[Listener]]) -> None:
         await trio.serve_listeners(pages.connection, list(listeners), task_status=task_status)
@@ -87,8 +91,9 @@ async def fetch(machine: Machine, host: str, port: int, path: str) -> bytes:
 class _Pages:
     """The routes, and the connections that ask for them."""
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
+    def __init__(self, routes: Mapping[str, Route], feeds: Mapping[str, Feed]) -> None:
         self.routes = routes
+        self.feeds = feeds
         self.open = 0
 
     async def connection(self, stream: trio.abc.Stream) -> None:
@@ -99,7 +104,7 @@ class _Pages:
         try:
             async with stream:
                 await self._converse(stream)
-        except* (h11.ProtocolError, *PEER_GONE) as group:
+        except* (h11.ProtocolError, BROKEN, *PEER_GONE) as group:
             log.debug("a web request broke off", why=str(group.exceptions[0]))
         finally:
             self.open -= 1
@@ -110,12 +115,31 @@ class _Pages:
         while True:
             with trio.fail_after(TURN_S):
                 request = await _next_request(http, stream)
-                if request is None:
-                    return
-                await _send(http, stream, await self._answer(request), head_only=request.method == b"HEAD")
+            if request is None:
+                return
+            feed = self.feeds.get(request.target.split(b"?", 1)[0].decode("ascii", "replace"))
+            answer = await self._follow(http, stream, request, feed) if feed else None
+            if feed and answer is None:
+                return
+            with trio.fail_after(TURN_S):
+                answer = answer or await self._answer(request)
+                await _send(http, stream, answer, head_only=request.method == b"HEAD")
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return  # one of us said close, or a body came that nobody asked for
             http.start_next_cycle()
+
+    async def _follow(
+        self, http: h11.Connection, stream: trio.abc.Stream, request: h11.Request, feed: Feed
+    ) -> Response | None:
+        """A page that goes on, to its end; or what is answered instead. Its feed has a bound of its own."""
+        self.open -= 1
+        try:
+            await converse(stream, request, http.trailing_data[0], feed)
+        except Unfit as unfit:
+            return Response(f"{unfit}\n".encode(), status=unfit.status)
+        finally:
+            self.open += 1
+        return None
 
     async def _answer(self, request: h11.Request) -> Response:
         path = request.target.split(b"?", 1)[0].decode("ascii", "replace")

@@ -32,7 +32,8 @@ FENCES = {
     "pyarrow": PARQUET,
     "numpy": (*PARQUET, "porter/base85.py"),
     "prometheus_client": ("service/metrics.py",),
-    "h11": ("service/web.py",),
+    "h11": ("service/web.py", "service/sockets.py"),
+    "wsproto": ("service/sockets.py",),
     "tomllib": ("service/*",),
 }
 # The world, which tailer, buck and porter reach through service/machine.py alone, and protocol not at all.
