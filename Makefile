@@ -9,7 +9,7 @@ PARALLEL ?= -n auto --dist loadfile
 SOURCES := protocol service tailer buck porter
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check types test fuzz mutants simulate bench demo clean
+.PHONY: help setup check types test properties fuzz mutants scenarios soak simulate bench demo clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -38,8 +38,17 @@ check: setup ## what CI checks before the tests: format, lint, types
 test: setup ## the whole suite; T='words' picks tests by name
 	$(BIN)/python -m pytest $(PARALLEL) $(if $(T),-k "$(T)")
 
-fuzz: setup ## the same properties with many more examples
+properties: setup ## the same properties with many more examples
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m "not slow" $(if $(T),-k "$(T)")
+
+fuzz: setup ## damaged bytes for whoever reads them; SECONDS=60 for each target, SEED=1
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+
+scenarios: setup ## real processes, killed, stopped, cut off, on full and broken disks; T='words' picks some
+	$(BIN)/python -m pytest tests/scenarios $(if $(T),-k "$(T)")
+
+soak: setup ## a steady load and a fault every 20 s; MINUTES=30, SEED=1, RATE=500 lines a second
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1) --rate $(or $(RATE),500)
 
 mutants: setup ## bugs put into copies of the tree: which test notices each; T='word' picks some
 	$(BIN)/python -m tests.mutants '$(T)'

@@ -173,6 +173,11 @@ MUTANTS = (
         "protocol/packet.py", "if verify and blake3(", "if verify and not size and blake3(",
         "tests/protocol/test_packet.py::test_every_single_flipped_bit_is_caught",
     ),
+    mutant(
+        "a peer that sends what is no msgpack ends more than its link",
+        "protocol/payload.py", "    except (PackedError, SchemaError) as error:", "    except SchemaError as error:",
+        "tests/fuzz/test_fuzz.py::test_whatever_comes_is_read_or_refused",
+    ),
     # --- the tests' own tools ---
     mutant(
         "the simulator cancels a killed process and leaves it its disk",
