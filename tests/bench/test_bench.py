@@ -117,7 +117,7 @@ def test_small_hosts(small: Options, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory(small: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "IDLE_S", 1.0)
     assert "tailer, idle" in told(memory.idle_tailer(small))
-    assert told(memory.porter(small)) == {"porter archive, peak"}
+    assert told(memory.porter(small)) == {f"porter archive --memory {size}MB, peak" for size in (128, 256, 512)}
 
 
 def test_a_buck_believes_the_past_that_was_made_for_it(tmp_path: Path) -> None:
