@@ -111,7 +111,7 @@ class Watching:
             if others:
                 self.want_sweep()
             self._wake.set()
-            await trio.sleep(until_beat(self._machine.now(), self._pause))
+            await trio.sleep(self._gather_s())
 
     async def _rounds(self) -> None:
         while True:
@@ -122,10 +122,15 @@ class Watching:
                 continue
             is_little = self._reader.bytes_read - before < LITTLE and not self._reader.blocks.live
             self._pause = min(2 * self._pause, GATHER_MAX_S) if is_little else GATHER_MIN_S
-            await trio.sleep(min(until_beat(self._machine.now(), self._pause), self._until_due()))
+            await trio.sleep(min(self._gather_s(), self._until_due()))
             with trio.move_on_after(self._until_due()):
                 await self._wake.wait()
             self._wake = trio.Event()
+
+    def _gather_s(self) -> float:
+        """How long changes are gathered now. Only the longest pause ends at a beat: a shorter one, cut shorter by that,
+        would see little and be taken for a file of which little comes."""
+        return until_beat(self._machine.now(), self._pause) if self._pause == GATHER_MAX_S else self._pause
 
     def _until_due(self) -> float:
         return max(0.0, self._reader.blocks.next_due() - self._machine.now())

@@ -10,7 +10,7 @@ import trio
 
 from service.machine import RealMachine
 from service.watch import OVERFLOW, Event
-from tailer.inputs.watching import Folders, Watching
+from tailer.inputs.watching import GATHER_MIN_S, Folders, Watching
 
 Hosts = Callable[..., Any]
 
@@ -56,6 +56,26 @@ async def test_new_lines_and_new_files_are_read_soon(host: Hosts, tmp_path: Path
         await until(lambda: h.text("x/y/b.log") == b"new\n", 6)
         nursery.cancel_scope.cancel()
     watch.close()
+
+
+async def test_a_file_of_which_much_comes_is_read_often(host: Hosts, tmp_path: Path) -> None:
+    h = host("*.log")
+    path = tmp_path / "busy.log"
+    path.write_bytes(b"first\n")
+    watch = watching(h)
+    h.blocks.live = False
+    pauses = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        await until(lambda: h.text("busy.log") == b"first\n", 8)
+        for _ in range(150):
+            with path.open("ab") as file:
+                file.write(b"x" * 599 + b"\n")  # 60 kB a second at most
+            pauses.append(watch._pause)
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    watch.close()
+    assert set(pauses[100:]) == {GATHER_MIN_S}
 
 
 async def test_T9_a_folder_removed_and_made_again_is_watched_again(host: Hosts, tmp_path: Path) -> None:
