@@ -46,6 +46,7 @@ class Watching:
         self._folders = Folders(machine.watch())
         self._pause = GATHER_MIN_S
         self._wake = trio.Event()
+        self._much = trio.Event()
         self._sweep_soon = trio.Event()
         self._told: set[bytes] = set()
         reader.want_sweep = self.want_sweep
@@ -111,17 +112,22 @@ class Watching:
             if others:
                 self.want_sweep()
             self._wake.set()
-            await trio.sleep(self._gather_s())
+            with trio.move_on_after(self._gather_s()):
+                await self._much.wait()
 
     async def _rounds(self) -> None:
         while True:
-            before = self._reader.bytes_read
+            before, was_asked = self._reader.bytes_read, bool(self._reader.dirty)
             await self._reader.round()
             if self._reader.dirty:
                 await trio.lowlevel.checkpoint()
                 continue
-            is_little = self._reader.bytes_read - before < LITTLE and not self._reader.blocks.live
-            self._pause = min(2 * self._pause, GATHER_MAX_S) if is_little else GATHER_MIN_S
+            if self._reader.bytes_read - before >= LITTLE or self._reader.blocks.live:
+                self._pause = GATHER_MIN_S
+                self._much.set()  # events that are gathered for longer are wanted now
+                self._much = trio.Event()
+            elif was_asked:  # one that only closed blocks says nothing of how much comes
+                self._pause = min(2 * self._pause, GATHER_MAX_S)
             await trio.sleep(min(self._gather_s(), self._until_due()))
             with trio.move_on_after(self._until_due()):
                 await self._wake.wait()
