@@ -70,7 +70,7 @@ async def test_a_file_of_which_much_comes_is_read_often(host: Hosts, tmp_path: P
         await until(lambda: h.text("busy.log") == b"first\n", 8)
         for _ in range(150):
             with path.open("ab") as file:
-                file.write(b"x" * 599 + b"\n")  # 60 kB a second at most
+                file.write(b"x" * 2999 + b"\n")  # each is more than little, however slowly they come
             pauses.append(watch._pause)
             await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
