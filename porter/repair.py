@@ -139,7 +139,7 @@ class _Bucket:
 
     async def _move_to(self, member: Member, moves: Iterable[Move]) -> None:
         for move in moves:
-            for numbers in _portions(move.numbers, self.batch):
+            for numbers in move.numbers.portions(self.batch):
                 if not await self._pull(member, move, numbers):
                     return
 
@@ -169,19 +169,3 @@ class _Bucket:
     async def _settle(self, unsure: Iterable[Member]) -> None:
         for member in unsure:
             self.done.settled += await self.cluster.ask(member, Settle(0, self.bucket)) is not None
-
-
-def _portions(numbers: Ranges, size: int) -> Iterable[Ranges]:
-    """The numbers, at most `size` at a time."""
-    portion, room = Ranges(), size
-    for start, end in numbers:
-        while start < end:
-            cut = min(end, start + room)
-            portion.add(start, cut)
-            room -= cut - start
-            start = cut
-            if not room:
-                yield portion
-                portion, room = Ranges(), size
-    if portion:
-        yield portion

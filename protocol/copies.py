@@ -58,7 +58,7 @@ def plan(
                 staying = [node for node in holders if node not in leaving]
                 if not holders or len(staying) >= copies:
                     continue
-                for part in _parts(alike):
+                for part in alike.portions(SPREAD):
                     source = min(holders, key=lambda node: (taken[node], node))
                     for target in _choose(staying, copies - len(staying), places, given):
                         taken[source] += part.count
@@ -82,22 +82,6 @@ def alike_held(numbers: Ranges, having: Mapping[bytes, Ranges]) -> Iterator[tupl
             split += [(holders, rest)] if rest else []
         left = split
     yield from left
-
-
-def _parts(numbers: Ranges) -> Iterator[Ranges]:
-    """The numbers in portions of at most SPREAD."""
-    part, room = Ranges(), SPREAD
-    for start, end in numbers:
-        while start < end:
-            cut = min(end, start + room)
-            part.add(start, cut)
-            room -= cut - start
-            start = cut
-            if not room:
-                yield part
-                part, room = Ranges(), SPREAD
-    if part:
-        yield part
 
 
 def _choose(holders: Sequence[bytes], count: int, places: Mapping[bytes, Place], given: Counter[bytes]) -> list[bytes]:

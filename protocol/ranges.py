@@ -164,6 +164,21 @@ class Ranges:
         for start, end in self:
             yield from range(start, end)
 
+    def portions(self, size: int) -> Iterator[Ranges]:
+        """The same integers in order, in sets of `size` each; the last may have fewer."""
+        portion, room = Ranges(), size
+        for start, end in self:
+            while start < end:
+                cut = min(end, start + room)
+                portion.add(start, cut)
+                room -= cut - start
+                start = cut
+                if not room:
+                    yield portion
+                    portion, room = Ranges(), size
+        if portion:
+            yield portion
+
     def __len__(self) -> int:
         """How many intervals (not integers: that is `count`)."""
         return len(self._starts)

@@ -71,6 +71,14 @@ def test_two_sets_combine_as_sets_do(left: list[tuple[int, int]], right: list[tu
     assert (members(a), members(b)) == (of(left), of(right)), "the operands stay as they were"
 
 
+@given(pairs, st.integers(1, 9))
+def test_portions_are_the_set_in_order_each_full_but_the_last(pairs: list[tuple[int, int]], size: int) -> None:
+    found = [sorted(members(one)) for one in Ranges(pairs).portions(size)]
+    assert [number for one in found for number in one] == sorted(of(pairs))
+    assert all(len(one) == size for one in found[:-1])
+    assert all(0 < len(one) <= size for one in found[-1:])
+
+
 @given(pairs)
 def test_equal_sets_are_written_alike_and_read_back(pairs: list[tuple[int, int]]) -> None:
     ranges = Ranges(pairs)
