@@ -28,6 +28,9 @@ class Counts:
         self.closed = metrics.counter("parts_closed", "Bucket files closed with a footer.")
         self.seals = metrics.counter("seals_stored", "Seals written and fsynced.")
         self.roster_full = metrics.counter("roster_full", "Alarm: tailers that the roster had no place for.")
+        self.no_admin = metrics.counter(
+            "retirements_refused", "Alarm: retirements that a disk or another buck had and no admin signed; not kept."
+        )
         self.links_refused = metrics.counters("links_refused", "Links refused or broken by rule, by reason.", "reason")
         self.unreached = metrics.counter("peers_cannot_reach_us", "Alarm: peers that find nobody at our address.")
         self.conflicts = metrics.counter("conflicts", "Alarm: packets of one key with other bytes; both are kept.")

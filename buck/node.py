@@ -71,9 +71,9 @@ class Node:
         self.width = int(settings.width)
         self.store = Store(machine, settings.disk, settings.env, self.width, self.counts)
         self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
-        self.roster = RosterStore(machine, self.store.volumes, settings.env, self.counts)
         self.budget = Budget(machine)
         self.door = Door(machine, settings, self.key, self.counts)
+        self.roster = RosterStore(machine, self.store.volumes, settings.env, self.counts, self.door.security)
         self.live = Fanout(machine, self.counts)
         self.started = machine.now()
         self._boots = key_file.boots
@@ -125,7 +125,7 @@ class Node:
                 background.start_soon(one.run)
             background.start_soon(self.counts.costs.run)
             background.start_soon(self.live.run)
-            background.start_soon(self.roster.run, self.members, self.hello, self.check, self.door.security)
+            background.start_soon(self.roster.run, self.members, self.hello, self.check)
             ready(str(here), str(Address(*there)))
             most = self._connections()
             await serve_links(

@@ -2,7 +2,9 @@
 
 Both only grow, so bucks bring each other up to date by asking: now and then one random peer is asked for all of it.
 Whom we met is kept without a signature, since it can only make a host expected; what ends an entry is signed (a goodbye
-seal, a retirement). One small file on every disk, replaced as a whole: `<disk>/<env>/roster`.
+seal, a retirement). Where there are keys, a retirement must be signed by one that the list names as an admin's: a buck
+that was taken over may pass on what it likes, and ends nothing with that. One small file on every disk, replaced as a
+whole: `<disk>/<env>/roster`.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,11 +41,14 @@ ASK_S = 10.0
 class RosterStore:
     """The roster of one node, in memory and on its disks. `retire_buck` is told of each buck that is retired."""
 
-    def __init__(self, machine: Machine, volumes: Sequence[Volume], env: str, counts: Counts) -> None:
+    def __init__(
+        self, machine: Machine, volumes: Sequence[Volume], env: str, counts: Counts, security: "Security | None" = None
+    ) -> None:
         self._machine = machine
         self._volumes = volumes
         self._env = env
         self._counts = counts
+        self._security = security
         self.expected: dict[bytes, Expected] = {}
         self.retired: dict[bytes, Retirement] = {}  # by their signed form
         self.retire_buck: Callable[[bytes], None] = lambda node: None
@@ -58,7 +63,8 @@ class RosterStore:
                 value = record.read_record(self._machine.disk.read_bytes(path))
                 if not isinstance(value, list) or len(value) != 2:
                     raise FormatError("a roster of another shape")
-                self._merge([Expected(*row) for row in value[0]], value[1])
+                self._merge([Expected(*row) for row in value[0]], ())
+                self._add_retired(value[1], self._is_revoked)
             except FileNotFoundError:
                 continue
             except (OSError, FormatError, TypeError, ValueError) as error:
@@ -74,6 +80,8 @@ class RosterStore:
         """Keep a retirement; when this returns it is on a device. Declined if it isn't of here, or there is no room."""
         if retirement.env != self._env:
             raise Declined("env", f"this buck keeps {self._env!r}, the retirement is of {retirement.env!r}")
+        if self._is_no_admin(retirement):
+            raise Declined("role", "a retirement is signed by a key that authorized_keys names, with roles=admin")
         if len(self.retired) >= RETIRED_MAX and retirement.data not in self.retired:
             raise Declined("full", f"{RETIRED_MAX} nodes are retired already")
         self._merge((), [retirement.data])
@@ -100,14 +108,12 @@ class RosterStore:
                         volume.trouble(error)
             return saved
 
-    async def run(
-        self, members: Members, hello: Callable[[], Hello], check: Check, security: "Security | None" = None
-    ) -> None:
+    async def run(self, members: Members, hello: Callable[[], Hello], check: Check) -> None:
         """Save what was met, and ask the others now and then. Never ends."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._save_again_and_again)
             while True:
-                await self._ask(members, hello(), check, security)
+                await self._ask(members, hello(), check)
                 await trio.sleep(ASK_EVERY_S * self._machine.random.uniform(0.8, 1.2))
 
     async def _save_again_and_again(self) -> None:
@@ -116,11 +122,11 @@ class RosterStore:
             if self._dirty and not await self.save():
                 self._dirty = True
 
-    async def _ask(self, members: Members, hello: Hello, check: Check, security: "Security | None") -> None:
+    async def _ask(self, members: Members, hello: Hello, check: Check) -> None:
         peers = [peer.address for peer in members.view()[1:]]
         if not peers:
             return
-        address = self._machine.random.choice(sorted(peers))
+        address, security = self._machine.random.choice(sorted(peers)), self._security
         try:
             with trio.fail_after(ASK_S):
                 stream = await self._machine.connect(*read_address(address))
@@ -140,11 +146,21 @@ class RosterStore:
             elif known is None or one.since < known.since:
                 self.expected[one.tailer] = Expected(*one)
                 self._dirty = True
+        self._add_retired(retired, self._is_no_admin)
+
+    def _add_retired(self, retired: Sequence[bytes], is_wrong: Callable[[Retirement], bool]) -> None:
         for data in retired:
             if data not in self.retired and len(self.retired) < RETIRED_MAX:
-                self._take(bytes(data))
+                self._take(bytes(data), is_wrong)
 
-    def _take(self, data: bytes) -> None:
+    def _is_no_admin(self, retirement: Retirement) -> bool:
+        return self._security is not None and not self._security.trust.lists(retirement.public, "admin")
+
+    def _is_revoked(self, retirement: Retirement) -> bool:
+        """What was taken once stays when its admin has left; what a stolen key signed doesn't, once that is known."""
+        return self._security is not None and retirement.public in self._security.trust.revoked
+
+    def _take(self, data: bytes, is_wrong: Callable[[Retirement], bool]) -> None:
         try:
             retirement = Retirement.read(data)
         except FormatError as error:
@@ -152,9 +168,13 @@ class RosterStore:
             return
         if retirement.env != self._env:
             return
+        who = {"node": retirement.node.hex(), "role": retirement.role, "by": retirement.public.hex()}
+        if is_wrong(retirement):
+            self._counts.no_admin.inc()
+            log.error("ALARM: a retirement that no admin of the list has signed; it is not kept", **who)
+            return
         self.retired[data] = retirement
         self._dirty = True
-        who = {"node": retirement.node.hex(), "role": retirement.role, "by": retirement.public.hex()}
         log.warning("a node is retired", host=retirement.host.decode("utf-8", "backslashreplace"), **who)
         if retirement.role == "buck":
             self.retire_buck(retirement.node)

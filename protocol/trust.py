@@ -168,6 +168,11 @@ class Trust:
         roles = tuple(role for role in shown.roles if role in signer.roles)
         return Grant(public, roles, shown.hosts, signer.hosts)
 
+    def lists(self, public: bytes, role: str) -> bool:
+        """Has this key a line of its own that says so? Of what is signed and kept for good, no certificate can tell."""
+        grant = self.keys.get(public)
+        return grant is not None and role in grant.roles
+
     def _why_not(self, shown: Certificate, public: bytes, env: str, now_s: float) -> str:
         if shown.public != public:
             return f"it is of another key, {shown.public.hex()}"

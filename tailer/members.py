@@ -331,9 +331,15 @@ class Members:
             if data not in self._words:
                 self._words.add(data)
                 try:
-                    self._retire(Retirement.read(data))
+                    word = Retirement.read(data)
                 except FormatError as error:
                     log.warning("a retirement that doesn't hold is left", why=str(error))
+                    continue
+                if self.security is None or self.security.trust.lists(word.public, "admin"):
+                    self._retire(word)
+                else:
+                    self._words.discard(data)  # the list may name its signer one day
+                    log.error("ALARM: a retirement that no admin of the list has signed is left", by=word.public.hex())
 
     def _retire(self, word: Retirement) -> None:
         buck = self.bucks.setdefault(word.node, Buck(word.node, "")) if word.role == "buck" else None

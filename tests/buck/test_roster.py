@@ -12,6 +12,8 @@ from buck.volume import Volume
 from protocol import messages as m
 from protocol.identity import NodeKey
 from protocol.roster import Expected, Retirement
+from protocol.secure import Security
+from protocol.trust import Trust
 from tests.buck.making import KEY, NODE, OTHER, WIDTH, in_world, make, seal
 from tests.buck.test_session import asking, hello, put, start, with_a_buck
 from tests.simulation.machine import START_NS, SimMachine, World
@@ -20,12 +22,14 @@ ADMIN = NodeKey.from_seed(b"\x09" * 32)
 GONE = Retirement("prod", KEY.node, "tailer", b"web1", ADMIN.public, START_NS, 1, 600)
 
 
-async def opened(machine: SimMachine, roots: tuple[str, ...] = ("/d1",)) -> RosterStore:
+async def opened(
+    machine: SimMachine, roots: tuple[str, ...] = ("/d1",), security: Security | None = None
+) -> RosterStore:
     counts = Counts()
     volumes = [Volume(machine, root, "prod", counts) for root in roots]
     for volume in volumes:
         await volume.open(NODE.node, WIDTH)
-    roster = RosterStore(machine, volumes, "prod", counts)
+    roster = RosterStore(machine, volumes, "prod", counts, security)
     roster.load()
     roster.check()
     return roster
@@ -83,6 +87,32 @@ async def test_a_retirement_of_another_env_and_one_that_no_disk_takes_are_declin
     host.platter.capacity = host.platter.used
     with pytest.raises(Declined, match="no disk"):
         await roster.retire(GONE.signed(ADMIN))
+
+
+@in_world
+async def test_with_keys_only_what_an_admin_of_the_list_has_signed_is_taken_and_passed_on(world: World) -> None:
+    machine = world.machine("a")
+    security = Security(NODE, "prod", machine.entropy, machine.time_ns)
+    buck = f"key {OTHER.public.hex()} roles=buck\n"
+    security.trust = Trust.parse(f"{buck}key {ADMIN.public.hex()} roles=porter,admin")
+    roster = await opened(machine, security=security)
+    gone: list[bytes] = []
+    roster.retire_buck = gone.append
+    told = replace(GONE, node=NODE.node, role="buck", public=OTHER.public).signed(
+        OTHER
+    )  # by a buck that was taken over
+    roster._merge((), [told.data, GONE.signed(ADMIN).data])
+    assert (list(roster.retired.values()), gone) == ([GONE], [])
+    assert roster.answer(m.Roster(1, False)).retired == (GONE.signed(ADMIN).data,)
+    assert roster._counts.metrics.values()["retirements_refused"] == 1
+    with pytest.raises(Declined, match="roles=admin"):
+        await roster.retire(told)
+    assert await roster.save()
+    for trust, left in ((buck, 1), (f"{buck}revoked {ADMIN.public.hex()}", 0)):
+        roster._volumes[0].release()
+        security.trust = Trust.parse(trust)
+        roster = await opened(machine, security=security)
+        assert len(roster.retired) == left, "an admin who left had said it all the same; a stolen key had not"
 
 
 @with_a_buck()

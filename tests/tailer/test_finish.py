@@ -10,12 +10,14 @@ from protocol.messages import Have
 from protocol.ranges import Ranges
 from protocol.roster import Retirement
 from protocol.seal import Seal, chain
+from protocol.secure import Security
+from protocol.trust import Trust
 from service.faults import armed
 from tailer.members import ROSTER_EVERY_S
 from tests.simulation.disk import Killed
 from tests.simulation.machine import World, simulate
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
-from tests.tailer.journals import EPOCH, OTHER_KEY
+from tests.tailer.journals import EPOCH, KEY, OTHER_KEY
 
 Scenario = Callable[[World, trio.Nursery], Awaitable[None]]
 
@@ -120,6 +122,23 @@ def test_a_dead_member_is_waited_for_until_an_admin_retires_it() -> None:
         assert (outcome.code, outcome.text) == (0, "everything is A2")
         assert set(holders(bucks[:2]).values()) == {2}
         assert {state.node for state in tailer.journal.members} == {buck.node for buck in bucks[:2]}
+
+    run(scenario)
+
+
+def test_with_keys_a_tailer_believes_a_retirement_only_of_an_admin_on_its_list() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        machine = tailer.machine
+        security = Security(KEY, "test", machine.entropy, machine.time_ns)
+        tailer.members.security = security  # the links that stand stay as they are
+        word = Retirement("test", bucks[2].node, "buck", b"c", OTHER_KEY.public, 1, 0, 0).signed(OTHER_KEY)
+        for buck in bucks:
+            buck.retired = (word.data,)
+        for roles, members in (("buck", 3), ("buck,admin", 2)):
+            security.trust = Trust.parse(f"key {OTHER_KEY.public.hex()} roles={roles}")
+            await trio.sleep(ROSTER_EVERY_S + 30)
+            assert tailer.members.count == members
 
     run(scenario)
 
