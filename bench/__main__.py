@@ -32,6 +32,7 @@ BENCHES = [
     "latency",
     "live",
     "memory",
+    "chaos",
 ]
 PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]
 

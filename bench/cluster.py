@@ -14,12 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from bench.keys import Keys
+from bench.proxy import Proxy
 
 READY_S = 30.0
 STOP_S = 20.0
@@ -131,13 +132,16 @@ class Cluster:
         width: str = "300s",
         logs: str = ".",
         secure: bool = False,
+        proxied: Collection[int] = (),
     ) -> None:
+        """`proxied`: bucks that stand behind a proxy each, whose address they advertise."""
         self.root, self.env_name, self.disks, self.width = root, env_name, disks, width
         self.logs = root / logs
         self.logs.mkdir(parents=True, exist_ok=True)
         self.bucks: list[Buck | None] = [None] * count
         self.processes: list[Process] = []
         self.fixed: dict[int, tuple[str, str]] = {}
+        self.proxies = {i: Proxy() for i in proxied}
         self.keys = Keys(root, env_name) if secure else None
 
     def __enter__(self) -> Cluster:
@@ -166,8 +170,13 @@ class Cluster:
             arguments += ["--join", other]
         if self.keys:
             arguments += self.keys.listed("buck", f"buck{i}", *self._disks(i))
+        proxy = self.proxies.get(i)
+        if proxy:
+            arguments += ["--advertise", proxy.address]
         buck = Buck(f"buck{i}", arguments, self.logs / f"buck{i}.log", env)
         self.fixed[i] = buck.address, buck.http
+        if proxy:
+            proxy.target, buck.address = buck.address, proxy.address
         self.bucks[i] = buck
         self.processes.append(buck)
         return buck
@@ -237,6 +246,8 @@ class Cluster:
         for process in self.processes:
             if process.popen.stdout is not None:
                 process.popen.stdout.close()
+        for proxy in self.proxies.values():
+            proxy.close()
 
 
 @contextlib.contextmanager

@@ -82,6 +82,35 @@ def differences(written: Sequence[bytes], back: bytes) -> list[str]:
     return [*found, f"{len(back)} bytes for {sum(map(len, written))}, equal up to {at}"]
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many lines were written, and in how many of them what came back differs."""
+
+    written: int = 0
+    lost: int = 0
+    duplicates: int = 0
+    phantoms: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.written + other.written,
+            self.lost + other.lost,
+            self.duplicates + other.duplicates,
+            self.phantoms + other.phantoms,
+        )
+
+
+def count(written: Mapping[str, Sequence[bytes]], back: Mapping[str, bytes]) -> Counts:
+    """All files at once, each as a bag of lines: one with other bytes is lost, and a phantom."""
+    total = Counts()
+    for path in written.keys() | back.keys():
+        ours, theirs = Counter(written.get(path, ())), Counter(_split(back.get(path, b"")))
+        more = theirs - ours
+        twice = sum(n for line, n in more.items() if line in ours)
+        total += Counts(ours.total(), (ours - theirs).total(), twice, more.total() - twice)
+    return total
+
+
 def _split(data: bytes) -> list[bytes]:
     parts = data.split(b"\n")
     return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])

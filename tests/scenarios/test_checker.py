@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from tests.protocol.wire_samples import packet
 from tests.scenarios.checker import (
+    Counts,
     copies,
+    count,
     differences,
     expected_names,
     judge,
@@ -38,6 +40,22 @@ def test_it_imports_nothing_of_the_product() -> None:
     ours = {path.name for path in HERE.parents[1].iterdir() if path.is_dir()}
     assert {"duckdb", "blake3"} <= names
     assert not {name.split(".")[0] for name in names} & ours
+
+
+@pytest.mark.parametrize(
+    ("back", "lost", "duplicates", "phantoms"),
+    [
+        (WHOLE, 0, 0, 0),
+        (b"w0-0 a\nw0-1 b\n", 2, 0, 0),
+        (WHOLE + b"x\nx\nw0-0 a\n", 0, 3, 0),
+        (WHOLE + b"y\n", 0, 0, 1),
+        (b"w0-0 a\nx\nw0-1 b\nw0-2 C", 1, 0, 1),
+        (b"", 4, 0, 0),
+    ],
+)
+def test_it_counts_what_is_wrong(back: bytes, lost: int, duplicates: int, phantoms: int) -> None:
+    assert count({"/a": LINES}, {"/a": back}) == Counts(4, lost, duplicates, phantoms)
+    assert count({"/a": LINES}, {"/a": back, "/b": b"z\nz\n"}) == Counts(4, lost, duplicates, phantoms + 2)
 
 
 @pytest.mark.parametrize(
