@@ -11,11 +11,11 @@ from typing import NamedTuple
 import trio
 
 from buck.bucket import Part
+from buck.fitting import CONFLICTS_MAX, CoverageKey, Entry, StreamFacts, fit, fit_coverage
 from buck.index import Group, GroupKey, Index, StreamKey
 from buck.store import Store, digest_at
 from protocol import packet as packets
 from protocol.errors import FormatError
-from protocol.limits import RANGES_MAX
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from service.log import get_log
@@ -27,10 +27,6 @@ BATCH_BYTES = 4 << 20
 BATCH_PACKETS = 256
 # A list goes through so many packets in one piece: some milliseconds, for which everybody else waits.
 TURN_PACKETS = 20_000
-# What fits a frame of lists, with room to spare: an interval is at most 18 bytes.
-INTERVALS_MAX = 180_000
-
-Entry = tuple[bytes, int, Ranges]
 
 
 class BucketFacts(NamedTuple):
@@ -51,19 +47,11 @@ class Listed(NamedTuple):
     conflicts: list[Key]
 
 
-class StreamFacts(NamedTuple):
-    """A stream in a bucket."""
-
-    key: StreamKey
-    tailer: bytes
-    intervals: Ranges
-
-
 class Coverage(NamedTuple):
     """What is here of a tailer."""
 
     epochs: dict[int, Ranges]
-    streams: dict[tuple[bytes, bytes, bytes], Ranges]  # (id, path, head)
+    streams: dict[CoverageKey, Ranges]
     unsure: bool
 
 
@@ -88,9 +76,10 @@ async def listing(store: Store, bucket: int, host: bytes, path: bytes) -> Listed
         async for key, group in _in_turns(index):
             numbers = _matching(group, host, path) if host or path else group.ranges()
             found[key] = found[key] | numbers if key in found else numbers
-    entries, cut = _fit((*key, numbers) for key, numbers in sorted(found.items()))
+    entries, cut = fit((*key, numbers) for key, numbers in sorted(found.items()))
     conflicts = [key for key in _conflicts(indexes) if key.number in found.get(key[:2], Ranges())]
-    return Listed(entries, cut or store.is_unsure(bucket), conflicts)
+    unsure = cut or len(conflicts) > CONFLICTS_MAX or store.is_unsure(bucket)
+    return Listed(entries, unsure, conflicts[:CONFLICTS_MAX])
 
 
 async def streams(store: Store, bucket: int) -> list[StreamFacts]:
@@ -107,7 +96,7 @@ async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iter
     """How far a tailer's streams are covered, over all buckets that are here."""
     ids, heads = frozenset(ids), frozenset(heads)
     epochs: dict[int, Ranges] = {}
-    covered: dict[tuple[bytes, bytes, bytes], Ranges] = {}
+    covered: dict[CoverageKey, Ranges] = {}
     unsure = False
     for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts}):
         unsure = unsure or store.is_unsure(bucket)
@@ -118,11 +107,8 @@ async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iter
                 if group_tailer == tailer:
                     epochs[epoch] = epochs.get(epoch, Ranges()) | group.ranges()
                     _cover(covered, group, ids, heads)
-    return Coverage(
-        {epoch: clip(numbers) for epoch, numbers in epochs.items()},
-        {key: clip(intervals) for key, intervals in covered.items()},
-        unsure or any(len(found) > RANGES_MAX for found in (*epochs.values(), *covered.values())),
-    )
+    fitting, streams, cut = fit_coverage(epochs, covered)
+    return Coverage(fitting, streams, cut or unsure)
 
 
 async def _in_turns(index: Index) -> AsyncIterator[tuple[GroupKey, Group]]:
@@ -136,9 +122,7 @@ async def _in_turns(index: Index) -> AsyncIterator[tuple[GroupKey, Group]]:
         yield key, group
 
 
-def _cover(
-    covered: dict[tuple[bytes, bytes, bytes], Ranges], group: Group, ids: frozenset[bytes], heads: frozenset[bytes]
-) -> None:
+def _cover(covered: dict[CoverageKey, Ranges], group: Group, ids: frozenset[bytes], heads: frozenset[bytes]) -> None:
     if not ids and not heads:
         return
     for key, note in group.streams.items():
@@ -185,7 +169,7 @@ class Reading:
             await self._store.look_again(part)
         self._rotten = []
         left = [(*key, numbers - self._sent[key]) for key, numbers in self._wanted.items()]
-        return _fit(entry for entry in left if entry[2])[0]
+        return fit(entry for entry in left if entry[2])[0]
 
     def close(self) -> None:
         if self._file is not None:
@@ -318,22 +302,3 @@ def _digests(part: Part, group: Group, number: int) -> set[bytes]:
 def _by_path(item: tuple[tuple[StreamKey, bytes], Ranges]) -> tuple[bytes, bytes, bytes]:
     (key, _), _ = item
     return key.host, key.path, key.id
-
-
-def clip(ranges: Ranges) -> Ranges:
-    """As much of a set as an answer takes: a lower bound of what is held."""
-    return ranges if len(ranges) <= RANGES_MAX else Ranges(list(ranges)[:RANGES_MAX])
-
-
-def _fit(entries: Iterable[Entry]) -> tuple[list[Entry], bool]:
-    """Entries as they fit an answer (no set longer than the wire takes), and whether any had to be left out."""
-    fitting: list[Entry] = []
-    room = INTERVALS_MAX
-    for tailer, epoch, numbers in entries:
-        pairs = list(numbers)[:room]
-        room -= len(pairs) + 2  # an entry weighs as much as two intervals
-        for at in range(0, len(pairs), RANGES_MAX):
-            fitting.append((tailer, epoch, Ranges(pairs[at : at + RANGES_MAX])))
-        if len(pairs) < len(numbers) or room <= 0:
-            return fitting, True
-    return fitting, False

@@ -19,6 +19,7 @@ from buck import reading
 from buck.budget import Metered
 from buck.counts import Counts
 from buck.errors import Declined
+from buck.fitting import clip
 from buck.live import Fanout
 from buck.pulling import Puller
 from buck.reading import Reading
@@ -27,7 +28,7 @@ from buck.seals import SealStore
 from buck.store import Store, Stored
 from protocol import messages as m
 from protocol import packet as packets
-from protocol.errors import FormatError, VersionError
+from protocol.errors import FormatError, TooLargeError, VersionError
 from protocol.limits import LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX
 from protocol.link import Link
 from protocol.messages import STORED, SYNCED
@@ -130,6 +131,11 @@ class Session:
         except Declined as no:
             self.home.counts.refused[no.reason].inc()
             await self.link.send(m.No(message.ask, no.reason, no.text))
+        except TooLargeError as error:
+            # Our bug, brought to light by what one peer put here, or asks: no reason to leave all the others.
+            self.home.counts.refused["size"].inc()
+            log.error("ALARM: an answer is too large to be sent", peer=self.link.peer.node.hex(), why=str(error))
+            await self.link.send(m.No(message.ask, "size", str(error)))
 
     # --- from tailers ---------------------------------------------------------------------------------------------
 
@@ -164,7 +170,7 @@ class Session:
     async def have(self, message: m.Have) -> None:
         held = await self.home.store.receipt(message.tailer, message.epoch, message.bucket, message.sync)
         unsure = held.unsure or len(held.held) > RANGES_MAX  # what is clipped is no less here
-        await self.link.send(m.Receipt(message.ask, reading.clip(held.held), reading.clip(held.synced), unsure))
+        await self.link.send(m.Receipt(message.ask, clip(held.held), clip(held.synced), unsure))
 
     async def covered(self, message: m.Covered) -> None:
         found = await reading.covered(self.home.store, message.tailer, message.streams, message.heads)

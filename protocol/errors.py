@@ -3,6 +3,7 @@
 BuckError
 ├── ProtocolError
 │   ├── LocalProtocolError     we tried to do what the protocol forbids: our bug
+│   │   └── TooLargeError      a message longer than any peer would take; nothing of it was sent
 │   ├── RemoteProtocolError    the peer did: close the link, keep serving others
 │   ├── Refused                the peer (or our own check of it) says no to the whole link: don't dial again at once
 │   └── LinkLost               the link ended under a question: whether it was done is not known, ask elsewhere
@@ -31,6 +32,10 @@ class ProtocolError(BuckError):
 
 class LocalProtocolError(ProtocolError):
     """We tried to do what the protocol forbids: a bug of ours, not to be caught."""
+
+
+class TooLargeError(LocalProtocolError):
+    """A message longer than any peer would take. Nothing of it was sent, so the link is as it was."""
 
 
 class RemoteProtocolError(ProtocolError):

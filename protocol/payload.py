@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Final, TypeVar, get_type_hints
 
 from protocol import limits
-from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.errors import RemoteProtocolError, TooLargeError
 from protocol.messages import MESSAGES, Message
 from protocol.packed import Buffer, PackedError, pack, unpack_array, unpack_head
 from protocol.schema import Bulk, Field, SchemaError
@@ -30,7 +30,7 @@ M = TypeVar("M", bound=Message)
 
 
 def dump(message: Message) -> list[Buffer]:
-    """The payload of `message`, in one or two pieces; LocalProtocolError if it is longer than a peer would take."""
+    """The payload of `message`, in one or two pieces; TooLargeError if it is longer than a peer would take."""
     kind = type(message)
     values = [field.dump(getattr(message, name)) for name, field in SCHEMAS[kind]]
     pieces: list[Buffer]
@@ -43,7 +43,7 @@ def dump(message: Message) -> list[Buffer]:
         pieces = [pack(values)]
     size = sum(map(len, pieces))
     if size > kind.size_max:
-        raise LocalProtocolError(f"a {kind.__name__} of {size} bytes: at most {kind.size_max}")
+        raise TooLargeError(f"a {kind.__name__} of {size} bytes: at most {kind.size_max}")
     return pieces
 
 

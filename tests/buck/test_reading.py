@@ -199,16 +199,6 @@ async def test_the_cache_of_footers_stays_within_its_budget(world: World) -> Non
     assert 0 < store.cache.cost <= 30_000
 
 
-def test_a_list_too_long_for_an_answer_is_a_lower_bound() -> None:
-    many = Ranges((2 * n, 2 * n + 1) for n in range(reading.INTERVALS_MAX + 5))
-    fitting, cut = reading._fit([(KEY.node, 7, many)])
-    assert cut
-    assert sum(len(numbers) for _, _, numbers in fitting) == reading.INTERVALS_MAX
-    assert max(len(numbers) for _, _, numbers in fitting) <= 65_536
-    whole, cut = reading._fit([(KEY.node, 7, Ranges([(0, 9)]))])
-    assert (whole, cut) == ([(KEY.node, 7, Ranges([(0, 9)]))], False)
-
-
 @in_world
 async def test_long_answers_give_others_their_turns(world: World) -> None:
     store = await open_store(world.machine("a"))

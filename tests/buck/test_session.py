@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -10,14 +11,17 @@ import trio
 from buck.node import run_node
 from buck.settings import BuckSettings
 from protocol import messages as m
+from protocol import packet as packets
 from protocol.connection import Connection
 from protocol.errors import LinkLost, Refused, RemoteProtocolError
 from protocol.identity import NodeKey
+from protocol.limits import PATH_MAX, POINT_HZ
 from protocol.link import Asker, Link, open_asker
+from protocol.packet import Run, StreamRef
 from protocol.ranges import Ranges
 from service.config import ConfigError
 from service.units import Address
-from tests.buck.making import BUCKET, KEY, OTHER, WIDTH, in_world, make, seal
+from tests.buck.making import BUCKET, KEY, OTHER, WIDTH, in_world, made, make, seal
 from tests.simulation.machine import Host, SimMachine, World
 
 PORT = 7411
@@ -115,6 +119,40 @@ async def test_coverage_peers_and_clock(world: World) -> None:
         assert (view.width, [peer.address for peer in view.peers]) == (WIDTH, ["a:7411"])
         clock = await asker.ask(m.Clock(0))
         assert abs(clock.time_ns - world.machine("a").time_ns()) < 1e9
+
+
+@with_a_buck()
+async def test_a_tailer_that_put_more_than_an_answer_holds_ends_no_buck(world: World) -> None:
+    async with asking(world) as asker:
+        for n in range(43):
+            assert isinstance(await asker.ask(put(crowded(n))), m.Ok)
+        streams = tuple(n.to_bytes(16, "big") for n in range(4096))
+        found = await asker.ask(m.Covered(0, KEY.node, streams, ()))
+        assert found.unsure
+        assert 3_900 < len(found.streams) < 4_096
+        assert found.epochs == ((7, Ranges([(0, 43)])),)
+
+
+def crowded(number: int) -> bytes:
+    """A packet with a hundred streams whose paths are as long as they may be."""
+    streams = tuple(
+        StreamRef((100 * number + n).to_bytes(16, "big"), b"/%06d/" % n + b"x" * (PATH_MAX - 8), b"headhash")
+        for n in range(100)
+    )
+    runs = tuple(Run(n, 0, 10, 1, BUCKET * POINT_HZ) for n in range(100))
+    header = replace(made(number).header, count=100, streams=streams, runs=runs)
+    return packets.build(header, b"body")
+
+
+@with_a_buck()
+async def test_an_answer_too_large_to_be_sent_costs_only_who_asked(world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        async with asking(world) as asker:
+            patch.setattr(m.View, "size_max", 10)
+            answer = await asker.ask(m.Peers(0))
+            assert (answer.reason, answer.text.startswith("a View of")) == ("size", True)
+            patch.undo()
+            assert isinstance(await asker.ask(m.Peers(0)), m.View)  # the same link
 
 
 @pytest.mark.parametrize(
