@@ -60,8 +60,8 @@ simulate: setup ## whole clusters in virtual time, everything failing; SEEDS=100
 bench: setup ## measure everything, beside what others take for the same
 	$(BIN)/python -m bench
 
-demo: setup ## three bucks, a tailer on this host's logs, an archive; LOGS='glob...'; CHECK=1 compares all, once; SECURE=1 with keys
-	@$(BIN)/python -m bench.demo $(if $(CHECK),--check) $(if $(SECURE),--secure) $(if $(LOGS),--logs '$(LOGS)')
+demo: setup ## three bucks, a tailer on this host's logs, an archive; LOGS='glob...'; CHECK=1 compares all, once; with KILL=1 under kill -9; SECURE=1 with keys
+	@$(BIN)/python -m bench.demo $(if $(CHECK),--check) $(if $(KILL),--kill) $(if $(SECURE),--secure) $(if $(LOGS),--logs '$(LOGS)')
 
 clean: ## remove what was built, but no data
 	rm -rf .venv build dist *.egg-info protocol/*.so protocol/_kernel.c .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,8 @@
     make demo LOGS='glob …'   other files than /var/log
     make demo CHECK=1         once: reads, archives, and compares each file byte for byte with what comes back out of
                               the bucks, then out of the archive with the bucks gone; 0 only if all is equal
-    make demo SECURE=1        either of them with keys, certificates and encrypted links
+    make demo CHECK=1 KILL=1  the same, with kill -9 of each process once while it works: bucks, tailer, archive run
+    make demo SECURE=1        any of them with keys, certificates and encrypted links
 
 The check wants something to check: ten megabytes, twenty files, one rotation. Where /var/log has less, real programs
 run first and write logs of their own (the package manager, the compiler, git, our own tests).
@@ -28,6 +29,7 @@ from rich.table import Table
 
 from bench.cluster import Buck, Cluster, ClusterError
 from bench.demo_check import Check, Checked
+from bench.demo_kill import Killer
 from bench.demo_logs import ENOUGH_BYTES, ENOUGH_FILES, Writers, enough
 
 ROOT = Path(__file__).parents[1] / "build/demo"
@@ -39,16 +41,21 @@ def main() -> int:
     """Parse what make passes on, and run."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--check", action="store_true", help="run once, compare everything, and end")
+    parser.add_argument("--kill", action="store_true", help="with --check: kill -9 each process once while it works")
     parser.add_argument("--secure", action="store_true", help="encrypt all links, and let in only known keys")
     parser.add_argument("--logs", default="/var/log/**", help="globs of the logs to read, separated by blanks")
     options = parser.parse_args()
+    if options.kill and not options.check:
+        parser.error("--kill needs --check (make demo CHECK=1 KILL=1): only a check says that nothing was lost")
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir(parents=True)
     logs = [os.path.abspath(pattern) for pattern in options.logs.split()]
     console = Console(stderr=False)
     try:
         with Cluster(ROOT, 3, logs="processes", secure=options.secure) as cluster:
-            return _check(cluster, logs, console) if options.check else _show(cluster, logs, console)
+            if options.check:
+                return _check(cluster, logs, console, kill=options.kill)
+            return _show(cluster, logs, console)
     except ClusterError as error:
         console.print(f"[red]the demo stopped:[/red] {error}", markup=True)
         return 1
@@ -111,15 +118,19 @@ def _config(cluster: Cluster) -> Path:
     return path
 
 
-def _check(cluster: Cluster, logs: Sequence[str], console: Console) -> int:
+def _check(cluster: Cluster, logs: Sequence[str], console: Console, *, kill: bool) -> int:
     """Once: write where needed, read, compare from the bucks, archive, compare from the archive alone."""
     writers = Writers(ROOT / "written", busy=not enough(logs))
     patterns = [*logs, str(ROOT / "written/*"), str(ROOT / OWN)]
     console.print(f"following {' '.join(patterns)}", highlight=False)
     begin = time.monotonic()
-    tailer = cluster.tailer("--from", "head", *patterns)
+    killer = Killer(cluster, lambda: cluster.tailer("--from", "head", *patterns), console)
+    if kill:
+        killer.start()
     writers.run(console)
-    tailer.stop(60)
+    if kill:
+        killer.finished()
+    killer.tailer.stop(60)
     check = Check(cluster, _files(patterns), writers.renamed)
     last = cluster.tailer("--once", *patterns)
     if code := last.wait(300):
@@ -132,12 +143,16 @@ def _check(cluster: Cluster, logs: Sequence[str], console: Console) -> int:
     audit = cluster.porter("audit", check=False)
     console.print(audit.stdout.decode(errors="replace"), markup=False)
     archive = str(ROOT / "archive")
+    if kill:
+        killer.archive_run(ROOT / "archive", "--older", "0s")
     cluster.porter("archive", "--older", "0s", "--archive", archive)
     cluster.close()
     for i in range(len(cluster.bucks)):
         shutil.rmtree(ROOT / f"buck{i}")
     stored["archive"] = _size(ROOT / "archive")
     rows += check.compare("archive", "--archive", archive)
+    for note in sorted(check.notes):
+        console.print(f"a note of the bucks: {note}", highlight=False, markup=False)
     words = {0: "complete", 1: "incomplete", 3: "unknown"}
     return _report(console, rows, stored, words.get(audit.returncode, f"exit {audit.returncode}"), elapsed_s)
 
