@@ -4,17 +4,19 @@ A set or a list that would be longer than the wire takes is cut to a lower bound
 Streams are told in portions instead, since a file with a hole must not look whole because its second half was cut off.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from buck.index import StreamKey
-from protocol.limits import ENTRIES_MAX, FRAME_SIZE_MAX, RANGES_MAX
+from protocol.limits import ENTRIES_MAX, FRAME_SIZE_MAX, NAME_MAX, RANGES_MAX
 from protocol.ranges import Ranges
 
 # What fits a frame of lists beside CONFLICTS_MAX, with room to spare: an interval is at most 18 bytes.
 INTERVALS_MAX = 180_000
 CONFLICTS_MAX = 16_384
 INTERVAL_SIZE, ENTRY_SIZE = 18, 72  # bytes at most: an entry's numbers, short names and all their lengths
+PORTION_SIZE = 1 << 20  # of streams: a portion is closed above this
+PORTION_INTERVALS = 4_096  # of one stream in one row
 COVERAGE_SIZE = FRAME_SIZE_MAX - (64 << 10)
 
 Entry = tuple[bytes, int, Ranges]
@@ -70,3 +72,20 @@ def fit_coverage(
             return fitting, covered, True
         covered[key] = few
     return fitting, covered, cut
+
+
+def portions(facts: Iterable[StreamFacts]) -> Iterator[list[StreamFacts]]:
+    """Streams as they go into answers: all of them, one with many intervals as several."""
+    rows: list[StreamFacts] = []
+    size = 0
+    for stream in facts:
+        pairs = list(stream.intervals)
+        for at in range(0, max(1, len(pairs)), PORTION_INTERVALS):
+            few = pairs[at : at + PORTION_INTERVALS]
+            rows.append(stream._replace(intervals=Ranges(few)))
+            size += ENTRY_SIZE + NAME_MAX + len(stream.key.path) + INTERVAL_SIZE * len(few)
+            if size >= PORTION_SIZE:
+                yield rows
+                rows, size = [], 0
+    if rows:
+        yield rows

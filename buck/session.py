@@ -19,7 +19,7 @@ from buck import reading
 from buck.budget import Metered
 from buck.counts import Counts
 from buck.errors import Declined
-from buck.fitting import clip
+from buck.fitting import clip, portions
 from buck.live import Fanout
 from buck.pulling import Puller
 from buck.reading import Reading
@@ -29,7 +29,7 @@ from buck.store import Store, Stored
 from protocol import messages as m
 from protocol import packet as packets
 from protocol.errors import FormatError, TooLargeError, VersionError
-from protocol.limits import LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX
+from protocol.limits import BUCKETS_MAX, LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX
 from protocol.link import Link
 from protocol.messages import STORED, SYNCED
 from protocol.packet import Packet
@@ -207,7 +207,7 @@ class Session:
 
     async def buckets(self, message: m.Buckets) -> None:
         found = reading.buckets(self.home.store, message.start, message.end)
-        await self.link.send(m.BucketsAre(message.ask, tuple(found)))
+        await self.link.send(m.BucketsAre(message.ask, tuple(found[:BUCKETS_MAX])))
 
     async def list(self, message: m.List) -> None:
         found = await reading.listing(self.home.store, message.bucket, message.host, message.path)
@@ -231,9 +231,10 @@ class Session:
         await self.link.send(m.Done(message.ask, ()))
 
     async def streams(self, message: m.Streams) -> None:
-        found = await reading.streams(self.home.store, message.bucket)
-        rows = tuple((facts.key.host, facts.key.path, facts.key.id, facts.tailer, facts.intervals) for facts in found)
-        await self.link.send(m.StreamsAre(message.ask, rows))
+        for some in portions(await reading.streams(self.home.store, message.bucket)):
+            rows = [(key.host, key.path, key.id, tailer, intervals) for key, tailer, intervals in some]
+            await self.link.send(m.StreamsAre(message.ask, tuple(rows)))
+        await self.link.send(m.Done(message.ask, ()))
 
     async def list_roster(self, message: m.Roster) -> None:
         await self.link.send(self.home.roster.answer(message))

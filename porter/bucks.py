@@ -23,7 +23,6 @@ from porter.merge import Seen, merged, tangles
 from porter.shelf import QuarantinedError, Shelf
 from porter.source import Clash, Origin, Piece, Scope, Source, Span
 from protocol.limits import POINT_HZ
-from protocol.messages import Streams, StreamsAre
 from protocol.ranges import Ranges
 
 __all__ = ["Bucks"]
@@ -48,9 +47,7 @@ class Bucks:
         """Every (host, path) on any buck."""
         found: set[tuple[bytes, bytes]] = set()
         for bucket in await self.cluster.buckets():
-            for answer in await self.cluster.ask_all(Streams(0, bucket.bucket)):
-                assert isinstance(answer.message, StreamsAre)
-                found.update((host, path) for host, path, *_ in answer.message.streams)
+            found.update((host, path) for host, path, *_ in await self.cluster.streams(bucket.bucket))
         return found
 
     async def covers(self) -> Mapping[tuple[bytes, int], Ranges]:

@@ -23,7 +23,7 @@ from porter.member import Answer, Member, Parts, ask_each, said
 from porter.settings import PorterSettings
 from protocol.errors import FormatError, ProtocolError, Refused, VersionError
 from protocol.identity import NodeKey
-from protocol.limits import PACKET_VERSION
+from protocol.limits import BUCKETS_MAX, PACKET_VERSION
 from protocol.link import open_asker
 from protocol.messages import (
     Buckets,
@@ -36,8 +36,11 @@ from protocol.messages import (
     Question,
     Seals,
     SealsAre,
+    Streams,
+    StreamsAre,
     View,
 )
+from protocol.ranges import Ranges
 from protocol.seal import Seal
 from service.config import ConfigError
 from service.machine import Machine
@@ -51,6 +54,9 @@ __all__ = ["Answer", "Bucket", "Cluster", "Member", "NobodyError", "Sealed", "op
 
 CONNECT_S = 5.0
 OURS = ("env", "width", "version", "role", "security")  # another peer would refuse the same
+
+
+StreamRow = tuple[bytes, bytes, bytes, bytes, Ranges]  # host, path, stream, tailer, offsets
 
 
 class NobodyError(Exception):
@@ -230,14 +236,46 @@ class Cluster:
 
     async def buckets(self, start: int = 0, end: int = 0) -> list[Bucket]:
         """Every bucket that any member has something of, in order of time; seconds, 0 is open."""
-        last = end or (1 << 32) - 1
         found: dict[int, Bucket] = {}
-        for answer in await self.ask_all(Buckets(0, start, last)):
-            assert isinstance(answer.message, BucketsAre)
-            for row in answer.message.buckets:
-                one = Bucket(*row)
+        for buckets in (await self.buckets_of_each(start, end)).values():
+            for one in buckets:
                 found[one.bucket] = _larger(found.get(one.bucket, one), one)
         return [found[bucket] for bucket in sorted(found)]
+
+    async def buckets_of_each(self, start: int = 0, end: int = 0) -> dict[Member, list[Bucket]]:
+        """What each member that answers has of every bucket, in order of time; seconds, 0 is open."""
+        last = end or (1 << 32) - 1
+        found: dict[Member, list[Bucket]] = {}
+
+        async def one(member: Member) -> None:
+            mine: list[Bucket] = []
+            since = start
+            while answer := await self.ask(member, Buckets(0, since, last)):
+                assert isinstance(answer.message, BucketsAre)
+                mine += [Bucket(*row) for row in answer.message.buckets]
+                if len(answer.message.buckets) < BUCKETS_MAX:
+                    found[member] = mine
+                    return
+                since = mine[-1].bucket + 1
+
+        async with trio.open_nursery() as nursery:
+            for member in self.live:
+                nursery.start_soon(one, member)
+        return found
+
+    async def streams(self, bucket: int) -> list[StreamRow]:
+        """The streams of a bucket: what each member tells of them, so one may stand there several times."""
+        rows: list[StreamRow] = []
+
+        async def one(member: Member) -> None:
+            async for part in self.ask_many(member, Streams(0, bucket)):
+                if isinstance(part, StreamsAre):
+                    rows.extend(part.streams)
+
+        async with trio.open_nursery() as nursery:
+            for member in self.live:
+                nursery.start_soon(one, member)
+        return rows
 
     async def seals(self, tailer: bytes = b"") -> Sealed:
         """The seals of one tailer, or of all: the union over members, each verified."""

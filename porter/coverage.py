@@ -11,7 +11,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from porter.cluster import Cluster
-from protocol.messages import Streams, StreamsAre
 from protocol.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -39,10 +38,8 @@ class Coverage:
     async def add_bucks(self, cluster: Cluster) -> None:
         """What the bucks have."""
         for bucket in await cluster.buckets():
-            for answer in await cluster.ask_all(Streams(0, bucket.bucket)):
-                assert isinstance(answer.message, StreamsAre)
-                for _host, path, stream, tailer, offsets in answer.message.streams:
-                    self.add(tailer, stream, path, offsets)
+            for _host, path, stream, tailer, offsets in await cluster.streams(bucket.bucket):
+                self.add(tailer, stream, path, offsets)
 
     def meets(self, tailer: bytes, stream: bytes, first: int, end: int) -> bool:
         """Is any of these bytes there?"""

@@ -7,20 +7,17 @@ order, said goodbye or was retired that is said instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from porter.audit import Audit, Found, Tell, audit, look_at_bucks
-from porter.cluster import Cluster
+from porter.cluster import Bucket, Cluster
 from porter.member import Member
 from porter.report import clock_text, lines_of, size_text, table
 from porter.verdict import Account
-from protocol.messages import Buckets, BucketsAre
 from protocol.roster import EXPECTED
 
 __all__ = ["Node", "Status", "status", "status_document", "status_tables"]
-
-WHOLE = Buckets(0, 0, (1 << 32) - 1)
 
 
 @dataclass(frozen=True)
@@ -48,26 +45,24 @@ class Status:
 
 async def status(cluster: Cluster, tell: Tell) -> Status:
     """Ask everybody."""
-    answers = {answer.member: answer.message for answer in await cluster.ask_all(WHOLE)}
+    holdings = await cluster.buckets_of_each()
     found = Found()
     await look_at_bucks(cluster, found, 0, 0, False, tell)
     judged = audit(cluster.settings.env, found)
-    nodes = tuple(_node(member, answers) for member in cluster.members)
+    nodes = tuple(_node(member, holdings.get(member)) for member in cluster.members)
     return Status(cluster.settings.env, cluster.width, await cluster.time_s(), nodes, judged)
 
 
-def _node(member: Member, answers: Mapping[Member, object]) -> Node:
-    answer = answers.get(member)
-    if not isinstance(answer, BucketsAre):
+def _node(member: Member, buckets: Sequence[Bucket] | None) -> Node:
+    if buckets is None:
         return Node(member)
-    rows = answer.buckets
     return Node(
         member,
-        buckets=len(rows),
-        packets=sum(packets for _, _, packets, _, _ in rows),
-        size=sum(size for _, size, _, _, _ in rows),
-        last_arrival_ns=max((arrival for _, _, _, arrival, _ in rows), default=0),
-        unsure=sum(unsure for *_, unsure in rows),
+        buckets=len(buckets),
+        packets=sum(one.packets for one in buckets),
+        size=sum(one.size for one in buckets),
+        last_arrival_ns=max((one.last_arrival_ns for one in buckets), default=0),
+        unsure=sum(one.unsure for one in buckets),
     )
 
 

@@ -58,14 +58,14 @@ ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
     List: (Listing, No),
     Get: (PacketIs, Done, No),
     Seals: (SealsAre, Done, No),
-    Streams: (StreamsAre, No),
+    Streams: (StreamsAre, Done, No),
     Roster: (RosterIs, No),
     Pull: (Done, No),
     Settle: (Ok, No),
     Live: (LiveRows, Missed, Done, No),
     Watch: (Ok, No),
 }
-PARTS: Final = (PacketIs, SealsAre, LiveRows, Missed)  # answers of which several come, until Done or No
+PARTS: Final = (PacketIs, SealsAre, StreamsAre, LiveRows, Missed)  # answers of which several come, until Done or No
 
 _READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have, Covered, Roster})
 MAY_ASK: Final[dict[str, frozenset[type[Message]]]] = {

@@ -60,6 +60,7 @@ SMALL_FRAME_MAX: Final = 8 << 10  # questions and short answers: nobody can make
 MEDIUM_FRAME_MAX: Final = 128 << 10  # a question with 4,096 streams by id and by head
 PEERS_FRAME_MAX: Final = 1 << 20  # 1,024 peers with the longest names
 LIST_FRAME_MAX: Final = 4 << 20  # answers that are lists: ~100,000 entries of ~35 bytes
+BUCKETS_MAX: Final = 65_536  # in one answer: who gets so many asks for those behind them
 ENTRIES_MAX: Final = 131_072  # members of any list in a message: bounds what msgpack may allocate ahead
 TEXT_MAX: Final = 512  # an explanation for people in a refusal
 PEERS_MAX: Final = 1_024  # bucks in a view: clusters are 3 to 60, so anything near this is an attack

@@ -24,7 +24,7 @@ from protocol import limits
 from protocol.connection import Check, Connection
 from protocol.conversation import ANSWERS
 from protocol.errors import LinkLost, RemoteProtocolError, Unanswered
-from protocol.messages import Clock, Done, Hello, Message, No, Question
+from protocol.messages import Clock, Done, Hello, Message, No, Question, StreamsAre
 from protocol.packed import Buffer
 
 if TYPE_CHECKING:
@@ -395,6 +395,8 @@ async def open_asker(
 
 def _weight(message: Message) -> int:
     """What an answer holds in memory, about."""
+    if isinstance(message, StreamsAre):
+        return sum(256 + len(path) + 80 * len(offsets) for _, path, _, _, offsets in message.streams)
     packet = getattr(message, "packet", b"")
     parts = getattr(message, "seals", getattr(message, "rows", ()))
     return 256 + len(packet) + sum(map(len, parts))

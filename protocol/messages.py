@@ -216,7 +216,7 @@ class RetirePut(Message):
 
 @dataclass(frozen=True, slots=True)
 class Buckets(Message):
-    """Which buckets in [start, end) are here?"""
+    """Which buckets in [start, end) are here? The first BUCKETS_MAX: who gets so many asks again, from there on."""
 
     tag: ClassVar[int] = 32
     ask: f.Ask
@@ -233,7 +233,7 @@ class BucketsAre(Message):
     ask: f.Ask
     buckets: Annotated[
         tuple[tuple[int, int, int, int, bool], ...],
-        Many(Group(f.u32, f.u64, f.u64, f.u64, Flag()), limits.ENTRIES_MAX),
+        Many(Group(f.u32, f.u64, f.u64, f.u64, Flag()), limits.BUCKETS_MAX),
     ]
 
 
@@ -313,10 +313,10 @@ class Streams(Message):
 
 @dataclass(frozen=True, slots=True)
 class StreamsAre(Message):
-    """(host, path, stream, tailer, offsets) each."""
+    """Some of them, (host, path, stream, tailer, offsets) each, one with many offsets in several; Done ends them."""
 
     tag: ClassVar[int] = 41
-    size_max: ClassVar[int] = limits.FRAME_SIZE_MAX
+    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
     ask: f.Ask
     streams: Annotated[
         tuple[tuple[bytes, bytes, bytes, bytes, Ranges], ...],

@@ -3,9 +3,10 @@
 import pytest
 
 from buck import fitting
-from buck.fitting import CONFLICTS_MAX, INTERVALS_MAX, CoverageKey, clip
-from protocol.limits import ENTRIES_MAX, PATH_MAX, RANGES_MAX
-from protocol.messages import Intervals, Listing, Message
+from buck.fitting import CONFLICTS_MAX, INTERVALS_MAX, CoverageKey, StreamFacts, clip
+from buck.index import StreamKey
+from protocol.limits import ENTRIES_MAX, NAME_MAX, PATH_MAX, RANGES_MAX
+from protocol.messages import Intervals, Listing, Message, StreamsAre
 from protocol.packet import Key
 from protocol.payload import dump, load
 from protocol.ranges import Ranges
@@ -60,6 +61,30 @@ def test_the_widest_coverage_is_cut_to_a_lower_bound(epochs: int, streams: int, 
     rows = tuple((*key, intervals) for key, intervals in sorted(parts.items()))
     answer = sent(Intervals(0xFFFF_FFFF, tuple(sorted(some.items())), rows, (), cut))
     assert (len(answer.epochs), len(answer.streams)) == (len(some), len(parts))  # type: ignore[attr-defined]  # Intervals
+
+
+def facts(count: int, path: bytes, intervals: Ranges) -> list[StreamFacts]:
+    host = b"h" * NAME_MAX
+    return [StreamFacts(StreamKey(n.to_bytes(16, "big"), path, host), KEY.node, intervals) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        facts(0, b"/x", FEW),
+        facts(1, b"/empty", Ranges()),
+        facts(300, b"/" * PATH_MAX, FEW),
+        facts(3, b"/x", HOLED),
+        facts(20_000, b"/x", FEW),
+    ],
+)
+def test_streams_come_whole_in_portions_that_can_be_sent(streams: list[StreamFacts]) -> None:
+    back: dict[bytes, Ranges] = {}
+    for some in fitting.portions(streams):
+        rows = tuple((one.key.host, one.key.path, one.key.id, one.tailer, one.intervals) for one in some)
+        for *_, stream, _, intervals in sent(StreamsAre(1, rows)).streams:  # type: ignore[attr-defined]  # StreamsAre
+            back[stream] = back.get(stream, Ranges()) | intervals
+    assert back == {one.key.id: one.intervals for one in streams}
 
 
 def test_coverage_that_fits_is_told_whole() -> None:

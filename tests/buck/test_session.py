@@ -94,8 +94,11 @@ async def test_a_packet_goes_in_and_comes_out(world: World) -> None:
         parts = [part async for part in asker.ask_many(m.Get(0, BUCKET, (KEYS,)))]
         assert [bytes(part.packet) for part in parts[:-1]] == [make(n) for n in range(3)]
         assert parts[-1].missing == ((KEY.node, 7, Ranges([(3, 100)])),)
-        streams = await asker.ask(m.Streams(0, BUCKET))
-        assert streams.streams == ((b"web1", b"/var/log/syslog", b"\1" * 16, KEY.node, Ranges([(0, 30)])),)
+        streams = [part async for part in asker.ask_many(m.Streams(0, BUCKET))]
+        assert streams == [
+            m.StreamsAre(streams[0].ask, ((b"web1", b"/var/log/syslog", b"\1" * 16, KEY.node, Ranges([(0, 30)])),)),
+            m.Done(streams[0].ask, ()),
+        ]
 
 
 @with_a_buck()
@@ -131,6 +134,26 @@ async def test_a_tailer_that_put_more_than_an_answer_holds_ends_no_buck(world: W
         assert found.unsure
         assert 3_900 < len(found.streams) < 4_096
         assert found.epochs == ((7, Ranges([(0, 43)])),)
+    async with asking(world, hello(OTHER, "porter")) as asker:
+        parts = [part async for part in asker.ask_many(m.Streams(0, BUCKET))]
+        assert isinstance(parts.pop(), m.Done)
+        rows = [row for part in parts for row in part.streams]
+        assert len(parts) > 10
+        assert (len(rows), len(set(row[2] for row in rows))) == (4_300, 4_300)
+
+
+@with_a_buck()
+async def test_buckets_beyond_an_answer_come_with_the_next_question(world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("buck.session.BUCKETS_MAX", 2)
+        async with asking(world) as asker:
+            for n in range(3):
+                await asker.ask(put(make(n, bucket=BUCKET - n * WIDTH)))
+        async with asking(world, hello(OTHER, "porter")) as asker:
+            found = await asker.ask(m.Buckets(0, 0, (1 << 32) - 1))
+            assert [row[0] for row in found.buckets] == [BUCKET - 2 * WIDTH, BUCKET - WIDTH]
+            found = await asker.ask(m.Buckets(0, BUCKET - WIDTH + 1, (1 << 32) - 1))
+            assert [row[0] for row in found.buckets] == [BUCKET]
 
 
 def crowded(number: int) -> bytes:

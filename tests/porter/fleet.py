@@ -22,7 +22,7 @@ from protocol.connection import Connection
 from protocol.errors import ProtocolError
 from protocol.identity import DIGEST_SIZE, NodeKey, connection_stream, file_stream, head_hash
 from protocol.kernel import Stream
-from protocol.limits import PACKET_VERSION, POINT_HZ
+from protocol.limits import BUCKETS_MAX, PACKET_VERSION, POINT_HZ
 from protocol.link import Link
 from protocol.messages import (
     Buckets,
@@ -161,6 +161,7 @@ class FakeBuck:
     mute: tuple[type[Message], ...] = ()  # questions that are never answered
     asked: list[Message] = field(default_factory=list)
     given: int = 0
+    buckets_max: int = BUCKETS_MAX  # in one answer
 
     def put(self, packets: Iterable[Packet]) -> None:
         """Hold these."""
@@ -204,7 +205,8 @@ class FakeBuck:
             case Clock(ask):
                 return [ClockIs(ask, self.time_s * 10**9)]
             case Buckets(ask, start, end):
-                return [BucketsAre(ask, tuple(self._bucket(one) for one in sorted(self.packets) if start <= one < end))]
+                found = [self._bucket(one) for one in sorted(self.packets) if start <= one < end]
+                return [BucketsAre(ask, tuple(found[: self.buckets_max]))]
             case List(ask, bucket, host, path):
                 held = self._numbers(self._matching(bucket, host, path))
                 return [Listing(ask, bucket, held, self.unsure, tuple(sorted(self.conflicts)))]
@@ -218,7 +220,7 @@ class FakeBuck:
                 self.retired.append(retirement)
                 return [Ok(ask, 2, False)]
             case Streams(ask, bucket):
-                return [StreamsAre(ask, tuple(self._streams(bucket)))]
+                return [StreamsAre(ask, tuple(self._streams(bucket))), Done(ask, ())]
         raise AssertionError(message)
 
     def _bucket(self, bucket: int) -> tuple[int, int, int, int, bool]:
