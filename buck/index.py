@@ -164,6 +164,11 @@ class Index:
     def group(self, tailer: bytes, epoch: int) -> Group | None:
         return self.groups.get((tailer, epoch))
 
+    def has(self, packet: Packet) -> bool:
+        """Is this very packet here, in a part that is open?"""
+        group = self.groups.get((packet.header.tailer, packet.header.epoch))
+        return group is not None and any(group.digest(row) == packet.digest for row in group.rows(packet.header.number))
+
     def settle(self) -> None:
         """The part is closed: give up the digests, for they are in the file."""
         for group in self.groups.values():

@@ -277,12 +277,13 @@ def _matching(group: Group, host: bytes, path: bytes) -> Ranges:
 
 
 def _conflicts(indexes: dict[Part, Index]) -> list[Key]:
-    """Keys with more than one packet: within a part, and across parts (where equal ones may be repeats)."""
+    """Keys with more than one packet, within a part or across parts; equal ones are repeats."""
     found: set[Key] = set()
     before: dict[GroupKey, list[tuple[Part, Group]]] = {}
     for part, index in indexes.items():
         for key, group in index.groups.items():
-            found.update(Key(*key, number) for number in group.conflicts())
+            twice = (number for number in group.conflicts() if len(_digests(part, group, number)) > 1)
+            found.update(Key(*key, number) for number in twice)
             for other_part, other in before.get(key, ()):
                 for number in (group.ranges() & other.ranges()).numbers():
                     ours, theirs = _digests(part, group, number), _digests(other_part, other, number)

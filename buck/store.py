@@ -208,8 +208,11 @@ class Store:
         return Stored(part, offset)
 
     async def _write(self, volume: Volume, part: Part, packet: Packet) -> int | None:
-        """Append beside the loop, in this disk's turn. None: the part takes nothing more."""
-        if part.stopped:
+        """Append beside the loop, in this disk's turn. None: the part takes nothing more, or has it by now.
+
+        Two may bring one packet at once: a tailer again over another link, or a buck that hands it on.
+        """
+        if part.stopped or part.index is None or part.index.has(packet):
             return None
         await volume.hands.call(lambda: part.write(packet))
         return part.note(packet)

@@ -21,6 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from porter.archived import Archive
+from porter.carried import carried
 from porter.catalog import HOUR_S, PartName, hour_of
 from porter.claims import Claims
 from porter.cluster import Bucket, Cluster
@@ -137,24 +138,23 @@ class Archiver:
             self._archive.refresh()
             asked = Asked()
             try:
-                report = await self._part(hour, buckets, await self._untold(hour, seals), asked)
+                report = await self._part(hour, buckets, seals, asked)
                 report.state = await self._judge.judge(hour, seals, asked)
             except (ExistsError, UnsteadyError):
                 continue  # another porter was faster, or a packet has gone: see what is there now
             return report
         raise ExistsError(f"the hour {hour} keeps changing, other porters may be at it: leave it to them, or try again")
 
-    async def _untold(self, hour: int, seals: Sequence[Seal]) -> list[bytes]:
-        """The seals for the hour's next part: those that speak of it, and those before that no part carries yet."""
+    async def _untold(self, hour: int, seals: Sequence[Seal], there: bool) -> tuple[list[bytes], bool]:
+        """The seals for the hour's next part, and whether they are worth one (`carried.py`)."""
         parts = await self._archive.parts()
         since = max((name.hour + HOUR_S for name in parts if name.hour < hour), default=0)
         recent = [await self._archive.footer(name) for name in parts if name.hour + HOUR_S > since - LATE_S]
         told = {data for footer in recent for data in footer.seals}
-        found = _of_hours(seals, max(0, since - LATE_S), hour + HOUR_S)
-        return [seal.data for seal in found if seal.data not in told]
+        return carried(seals, told, (max(0, since - LATE_S), hour + HOUR_S), there)
 
-    async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[bytes], asked: Asked) -> Archived:
-        """The hour's next part, if there is anything that no part of it holds."""
+    async def _part(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[Seal], asked: Asked) -> Archived:
+        """The hour's next part, if there is anything that no part of it holds: packets, or what was sealed late."""
         known = await self._archive.parts()
         names = [name for name in known if name.hour == hour]
         held = held_in([await self._archive.footer(name) for name in names])
@@ -166,20 +166,21 @@ class Archiver:
             asked.conflicts |= found.conflicts
             await shelf.fill(found, _without(held))
         report = Archived(hour, missing=sum(n.count for numbers in shelf.missing.values() for n in numbers.values()))
-        if shelf.headers:
-            footer = Footer(self._env, self._cluster.width, hour, seals=list(seals))
+        untold, needed = await self._untold(hour, seals, bool(names or shelf.headers))
+        if shelf.headers or needed:
+            footer = Footer(self._env, self._cluster.width, hour, seals=untold)
             job = Hour(self._machine, self._archive, shelf, footer, self._memory // 2)
-            await self._write(job, PartName(self._env, hour, "p", len(names)), report, asked, known)
+            await self._write(job, PartName(self._env, hour, "p", len(names)), report, asked, known, needed)
         return report
 
     async def _write(
-        self, job: Hour, name: PartName, report: Archived, asked: Asked, known: Sequence[PartName]
+        self, job: Hour, name: PartName, report: Archived, asked: Asked, known: Sequence[PartName], needed: bool
     ) -> None:
         with tempfile.TemporaryDirectory(prefix="buck-archive-") as folder:
             written = await job.write(Path(folder, "part"))
             report.quarantined, report.clashes = dict(job.quarantined), job.clashes
             asked.quarantined = report.quarantined
-            if not written.footer.packets:
+            if not (written.footer.packets or needed):
                 return  # all of them quarantined: there is nothing to put
             await self._claims.alone(name, written.path.stat().st_size)
             await job.still_alone(known)
@@ -202,22 +203,3 @@ class Archiver:
 def _without(held: Mapping[tuple[bytes, int], Ranges]) -> Callable[[Epoch, Ranges], Ranges]:
     """Wants what no part holds."""
     return lambda epoch, found: found - held[epoch] if epoch in held else found
-
-
-def _of_hours(seals: Sequence[Seal], start: int, end: int) -> list[Seal]:
-    """The seals that say something of the time since the last part, and those between: hours hold whole chains.
-
-    An hour without any packet has no part, so the next part has its seals too.
-    """
-    chains: defaultdict[bytes, list[Seal]] = defaultdict(list)
-    for seal in sorted(seals, key=lambda seal: seal.number):
-        chains[seal.tailer].append(seal)
-    found: list[Seal] = []
-    for chain in chains.values():
-        before = 0
-        for seal in chain:
-            states = any(start <= section.bucket < end for section in seal.sections)
-            if states or (seal.until > start and before < end):
-                found.append(seal)
-            before = seal.until
-    return found

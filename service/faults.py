@@ -68,8 +68,9 @@ SLEEP_S = 1.0
 
 def faultpoint(name: str) -> None:
     """Pass a moment. Cheap enough for once a packet."""
-    if _armed is not None and name == _armed.name:
-        _armed.passed()
+    for one in tuple(_armed):
+        if name == one.name:
+            one.passed()
 
 
 class _Armed:
@@ -104,25 +105,28 @@ ACTIONS: dict[str, Callable[[], None]] = {"kill": kill, "raise": fail, "sleep": 
 
 @contextlib.contextmanager
 def armed(name: str, nth: int = 1, action: Callable[[], None] = fail) -> Iterator[None]:
-    """Arm one fault point for a block of a test; `action` may raise whatever the scenario wants."""
-    global _armed
-    before, _armed = _armed, _Armed(name, nth, action)
+    """Arm one fault point for a block of a test; `action` may raise whatever the scenario wants.
+
+    Several may be armed at a time, and end in any order.
+    """
+    one = _Armed(name, nth, action)
+    _armed.append(one)
     try:
         yield
     finally:
-        _armed = before
+        _armed.remove(one)
 
 
-def _from_environment(text: str) -> _Armed | None:
+def _from_environment(text: str) -> list[_Armed]:
     """`name[:nth][:action]`. A typing mistake must not pass for a fault that never came: ValueError, KeyError."""
     if not text:
-        return None
+        return []
     name, *rest = text.split(":")
     nth = int(rest.pop(0)) if rest and rest[0].isdigit() else 1
     action = ACTIONS[rest.pop(0)] if rest else kill
     if rest or nth < 1:
         raise ValueError(f"BUCK_FAULT={text}: not name[:nth][:kill|raise|sleep]")
-    return _Armed(name, nth, action)
+    return [_Armed(name, nth, action)]
 
 
 _armed = _from_environment(os.environ.get("BUCK_FAULT", ""))

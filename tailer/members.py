@@ -48,6 +48,7 @@ LEARN_EVERY_S = 5.0
 CLOCK_EVERY_S = 30.0
 ROSTER_EVERY_S = 60.0  # some buck is asked so often who is retired
 LEARN_TIMEOUT_S = 10.0
+NS = 1_000_000_000
 CLOCKS_AGREE_NS = 1_000_000_000
 WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
 WATCH_PAUSE_S = 0.2  # at least, between two words of a buck that somebody watches
@@ -74,7 +75,7 @@ class Buck:
     live_wanted: bool = False  # somebody watches there
     asker: Asker | None = None
     avoid_until: float = 0.0  # it refused, or kept silent
-    offset_ns: int | None = None  # its wall clock against ours
+    ahead_ns: int | None = None  # its wall clock against our monotonic one, which nobody sets
 
     @property
     def is_member(self) -> bool:
@@ -163,10 +164,15 @@ class Members:
 
     @property
     def offset_ns(self) -> int:
-        """The bucks' median clock against ours; 0 until two agree."""
-        known = sorted(buck.offset_ns for buck in self.linked() if buck.offset_ns is not None)
-        agreed = any(b - a <= CLOCKS_AGREE_NS for a, b in pairwise(known))
-        return (known[(len(known) - 1) // 2] + known[len(known) // 2]) // 2 if agreed else 0
+        """The bucks' median clock against ours as it is now, though it was set since; 0 until two agree."""
+        known = sorted(buck.ahead_ns for buck in self.linked() if buck.ahead_ns is not None)
+        if not any(b - a <= CLOCKS_AGREE_NS for a, b in pairwise(known)):
+            return 0
+        median = (known[(len(known) - 1) // 2] + known[len(known) // 2]) // 2
+        return median + self._now_ns() - self.machine.time_ns()
+
+    def _now_ns(self) -> int:
+        return round(self.machine.now() * NS)
 
     @asynccontextmanager
     async def reach(self, buck: Buck) -> AsyncIterator[Asker]:
@@ -319,10 +325,10 @@ class Members:
                 await trio.sleep(WATCH_PAUSE_S)
 
     async def _compare_clocks(self, buck: Buck, asker: Asker) -> None:
-        before = self.machine.time_ns()
+        before = self._now_ns()
         clock = await asker.ask(Clock(0))
         if isinstance(clock, ClockIs):
-            buck.offset_ns = clock.time_ns - (before + self.machine.time_ns()) // 2
+            buck.ahead_ns = clock.time_ns - (before + self._now_ns()) // 2
 
     async def _learn_who_is_gone(self, asker: Asker) -> None:
         """Bucks that an admin retired: whoever is waited for, it isn't them, and what they held counts no more."""

@@ -226,6 +226,25 @@ async def test_C33_a_disk_that_hangs_is_passed_over_until_it_answers(world: Worl
 
 
 @in_world
+async def test_a_packet_that_two_bring_at_once_is_stored_once(world: World) -> None:
+    """A tailer again over another link while its first put waits for the disk; or a buck that hands it on."""
+    store = await open_store(world.host("a").process(), TWO)
+    async with trio.open_nursery() as nursery:
+        for volume in store.volumes:
+            nursery.start_soon(volume.hands.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await store.put(made(0))
+        async with trio.open_nursery() as putting:
+            for n in (1, 2, 1, 1, 2):
+                putting.start_soon(store.put, made(n))
+        nursery.cancel_scope.cancel()
+    assert sum(part.packets for part in store.parts(BUCKET)) == 3
+    assert counter(store, "packets_repeated") == 3
+    assert counter(store, "conflicts") == 0
+    store.check()
+
+
+@in_world
 async def test_C33_when_all_disks_hang_the_buck_says_that_it_is_slow(world: World) -> None:
     store = await open_store(world.host("a").process(), TWO)
 

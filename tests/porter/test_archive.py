@@ -365,7 +365,7 @@ async def test_verdicts_are_numbered_and_only_news_makes_another() -> None:
     for _ in range(2):
         (report,) = await archive(bucks, objects)
         assert report.state == "complete"
-    assert names(objects) == ["22.p00.parquet", "22.v00.json", "22.v01.json"]
+    assert names(objects) == ["22.p00.parquet", "22.p01.parquet", "22.v00.json", "22.v01.json"]
 
 
 async def test_empty_files_alone_make_a_part_without_rows() -> None:

@@ -1,6 +1,7 @@
 """Fault points do nothing until armed, and then exactly what was asked, once."""
 
 import ast
+import contextlib
 import re
 import signal
 import subprocess
@@ -27,6 +28,18 @@ def test_the_nth_pass_fails_once():
             faults.faultpoint("a.b.c")
         faults.faultpoint("a.b.c")
     faults.faultpoint("a.b.c")
+
+
+def test_several_points_may_be_armed_and_end_in_any_order():
+    with contextlib.ExitStack() as second:
+        with faults.armed("a.b.c"):
+            second.enter_context(faults.armed("a.b.d"))
+            with pytest.raises(OSError, match="injected"):
+                faults.faultpoint("a.b.c")
+        faults.faultpoint("a.b.c")
+        with pytest.raises(OSError, match="injected"):
+            faults.faultpoint("a.b.d")
+    faults.faultpoint("a.b.d")
 
 
 def run(fault: str) -> subprocess.CompletedProcess[bytes]:

@@ -60,7 +60,6 @@ def summary(outcomes: Iterable[Outcome]) -> str:
             f"{sum(report.lines for report in good)} lines, {sum(report.packets for report in good)} packets",
             f"faults: {', '.join(f'{kind} {count}' for kind, count in faults.most_common())}",
             f"jobs in the middle of it: {', '.join(f'{job} {count}' for job, count in jobs.most_common())}",
-            f"tailers of which the archive alone lacks seals: {sum(report.unsealed for report in good)}",
             f"run twice, with the same trace: {sum(outcome.twice for outcome in outcomes)}",
         ]
     return "\n".join(lines)

@@ -72,21 +72,22 @@ def check_rows(objects: dict[str, bytes]) -> int:
     return rows
 
 
-def check_verdict(document: dict[str, Any]) -> int:
-    """An audit of the archive alone: nothing is missing or in conflict, and what can't be proved is for lack of seals.
+STATED = ("host", "packets", "events", "raw", "unstated", "dropped", "unread", "incomplete", "conflicts")
 
-    Those of a tailer's last windows reach the archive with the next part, and not at all if there is none; so do those
-    that bucks got only after the part of their hour was written. Returns how many tailers lack seals in between.
+
+def check_verdict(document: dict[str, Any], bucks: dict[str, Any]) -> None:
+    """An audit of the archive alone proves all that one of the bucks does: the same packets, losses and conflicts.
+
+    Only how long a tailer lived after its last packet may bucks alone tell: its last seals wait for the next part.
     """
-    lacking = 0
+    known = {account["tailer"]: account for account in bucks["tailers"]}
+    if known.keys() != {account["tailer"] for account in document["tailers"]}:
+        raise WrongError(f"the archive alone knows {len(document['tailers'])} tailers, the bucks {len(known)}")
     for account in document["tailers"]:
-        after = account["seal"]["until"]
-        unknown = [one for one in account["unknown"] if one["to"] or one["from"] < after]
-        lacking += any(one["reason"].endswith("of its chain can't be found") for one in unknown)
-        wrong = [one for one in unknown if not one["reason"].endswith("of its chain can't be found")]
-        if wrong or account["incomplete"] or account["conflicts"] or account["dropped"] or account["unread"]:
-            raise WrongError(f"the archive alone calls {account['host']} {account['state']}: {account}")
-    return lacking
+        other, after = known[account["tailer"]], account["seal"]["until"]
+        unknown = [one for one in account["unknown"] if (one["from"], one["to"]) != (after, 0)]
+        if unknown or any(account[name] != other[name] for name in STATED):
+            raise WrongError(f"the archive alone says of {account['host']} {account}, the bucks {other}")
 
 
 def copies(hosts: Sequence[Host]) -> dict[tuple[bytes, int, int], set[str]]:

@@ -68,7 +68,6 @@ class Report:
     packets: int = 0
     operations: int = 0
     rows: int = 0
-    unsealed: int = 0  # tailers of which the archive lacks seals
     faults: Counter[str] = field(default_factory=Counter)
     jobs: Counter[str] = field(default_factory=Counter)
 
@@ -228,5 +227,4 @@ async def check(world: World, fleet: Fleet, jobs: Jobs, writers: list[Writer], r
         paths = sorted({path for writer in mine for path in writer.names})
         oracle.compare(f"{name}, from the archive", mine, await jobs.files_of_archive(machine, name, paths))
     report.rows = oracle.check_rows(jobs.objects.held)
-    found = await jobs.audit_archive(machine)
-    report.unsealed = oracle.check_verdict(found.document())
+    oracle.check_verdict((await jobs.audit_archive(machine)).document(), found.document())

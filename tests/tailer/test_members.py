@@ -174,6 +174,22 @@ def test_the_clock_is_the_bucks_median_once_two_agree() -> None:
     run(scenario)
 
 
+def test_the_bucks_clock_stays_known_when_our_own_is_set() -> None:
+    """Until the clocks are compared again, half a minute later, a seal would be dated by a difference that is over."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks = cluster(world, nursery, 3)
+        tailer = await start_sending(world, nursery, bucks)
+        await until(lambda: len(tailer.members.linked()) == 3)
+        await trio.sleep(20)
+        host = tailer.machine.on
+        for seconds in (3600, -7200, 0):
+            host.clock_offset_ns = seconds * 10**9
+            assert abs(tailer.members.offset_ns + seconds * 10**9) < 1e9
+
+    run(scenario)
+
+
 def test_a_member_of_the_checkpoint_is_a_buck_here() -> None:
     state = MemberState(b"n" * 16, "b0:7000", b"b0", "z")
     assert Buck(*state).state() == state
