@@ -24,8 +24,9 @@ from protocol import limits
 from protocol.connection import Check, Connection
 from protocol.conversation import ANSWERS
 from protocol.errors import LinkLost, RemoteProtocolError, Unanswered
-from protocol.messages import Clock, Done, Hello, Message, No, Question, StreamsAre
+from protocol.messages import Clock, Done, Hello, Message, No, Question
 from protocol.packed import Buffer
+from protocol.payload import weight
 
 if TYPE_CHECKING:
     from protocol.secure import Security
@@ -264,14 +265,14 @@ class Asker:
     async def take(self, number: int) -> Message:
         """The next answer to question `number`."""
         message = await self._questions[number].answer()
-        self._drain(_weight(message))
+        self._drain(weight(message))
         return message
 
     def forget(self, number: int) -> None:
         """Nobody waits for `number` any more: its queue goes, and what still comes is dropped."""
         question = self._questions.pop(number, None)
         if question:
-            self._drain(sum(map(_weight, question.answers)))
+            self._drain(sum(map(weight, question.answers)))
             self._room.release()
 
     async def run_reader(self) -> None:
@@ -309,7 +310,7 @@ class Asker:
         if type(message) not in ANSWERS[question.kind]:
             raise RemoteProtocolError(f"{type(message).__name__} is no answer to {question.kind.__name__}")
         question.answers.append(message)
-        self.queued += _weight(message)
+        self.queued += weight(message)
         question.wake()
 
     def _fail(self, error: LinkLost) -> None:
@@ -391,12 +392,3 @@ async def open_asker(
             await link.aclose()
     if failure:
         raise failure
-
-
-def _weight(message: Message) -> int:
-    """What an answer holds in memory, about."""
-    if isinstance(message, StreamsAre):
-        return sum(256 + len(path) + 80 * len(offsets) for _, path, _, _, offsets in message.streams)
-    packet = getattr(message, "packet", b"")
-    parts = getattr(message, "seals", getattr(message, "rows", ()))
-    return 256 + len(packet) + sum(map(len, parts))

@@ -13,7 +13,7 @@ from typing import Final, TypeVar, get_type_hints
 
 from protocol import limits
 from protocol.errors import RemoteProtocolError, TooLargeError
-from protocol.messages import MESSAGES, Message
+from protocol.messages import MESSAGES, Message, StreamsAre
 from protocol.packed import Buffer, PackedError, pack, unpack_array, unpack_head
 from protocol.schema import Bulk, Field, SchemaError
 
@@ -62,6 +62,15 @@ def load(kind: type[M], payload: Buffer) -> M:
     except (PackedError, SchemaError) as error:
         raise RemoteProtocolError(f"{place}: {error}") from error
     return kind(*values)
+
+
+def weight(message: Message) -> int:
+    """What an answer holds in memory, about."""
+    if isinstance(message, StreamsAre):
+        return sum(256 + len(path) + 80 * len(offsets) for _, path, _, _, offsets in message.streams)
+    packet = getattr(message, "packet", b"")
+    parts = getattr(message, "seals", getattr(message, "rows", ()))
+    return 256 + len(packet) + sum(map(len, parts))
 
 
 def _bulk_row(payload: Buffer, count: int) -> tuple[object, ...]:
