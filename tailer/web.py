@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocol.levels import Level
+from protocol.limits import PACKET_RAW_MAX
 from service.metrics import CONTENT_TYPE
 from service.web import Response, Route, json_response
 from tailer.journal import Journal
 from tailer.members import Members
-from tailer.send import Sender
+from tailer.send import A1_COPIES, Sender
 
 
 def routes(journal: Journal, members: Members, sender: Sender) -> Mapping[str, Route]:
@@ -45,9 +46,23 @@ def levels(journal: Journal) -> dict[Level, int]:
     return found
 
 
+def troubles(journal: Journal, members: Members) -> list[str]:
+    """What somebody should look at, in words; nothing if all is well."""
+    found = []
+    live, wanted = len(members.live()), min(A1_COPIES, members.count)
+    if live < wanted:
+        found.append(f"{live} of {len(members.nodes)} bucks take packets: what is read waits in the journal")
+    if journal.room() < PACKET_RAW_MAX:  # a packet may not fit
+        found.append(f"the journal is full, with {journal.used} bytes: reading waits")
+    return found
+
+
 def facts(journal: Journal, members: Members, sender: Sender) -> dict[str, Any]:
     """What /status shows."""
+    wrong = troubles(journal, members)
     return {
+        "health": "WARNING" if wrong else "OK",
+        "troubles": wrong,
         "node": journal.node.hex(),
         "env": journal.env,
         "host": journal.host.decode("utf-8", "backslashreplace"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 SAME = b"one and the same line, again and again"
 LONG = 150_000
+LINE_MAX = 65_000
 STEPS = 3
 NASTY = [
     b"\x00\x00",
@@ -50,6 +51,11 @@ class Writer:
     def same(self) -> int:
         """How many of the lines are the one."""
         return sum(line.rstrip(b"\r\n") == SAME for line in self.lines)
+
+    @property
+    def events(self) -> int:
+        """As how many events they are stored: a long line is several."""
+        return sum(-(-len(line) // LINE_MAX) for line in self.lines)
 
     def write(self, count: int) -> Path:
         """Append so many lines to the file, at once."""

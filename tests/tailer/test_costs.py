@@ -67,12 +67,32 @@ def test_levels_are_told_while_bucks_are_away() -> None:
         tailer.start()
         await until(lambda: any(buck.packets for buck in bucks))
         await trio.sleep(1)
-        assert (await status(world))["packets"] == {"A0": 0, "A1": 1, "A2": 0}
+        page = await status(world)
+        assert (page["packets"], page["health"], page["troubles"]) == ({"A0": 0, "A1": 1, "A2": 0}, "OK", [])
         for buck in bucks:
             buck.refuse = "full"
         writer.write("a")
         await trio.sleep(10)
-        assert (await status(world))["packets"] == {"A0": 1, "A1": 1, "A2": 0}
+        page = await status(world)
+        assert (page["packets"], page["health"]) == ({"A0": 1, "A1": 1, "A2": 0}, "WARNING")
+        assert page["troubles"] == ["0 of 3 bucks take packets: what is read waits in the journal"]
         await tailer.end()
+
+
+def test_a_full_journal_is_a_trouble() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        cluster(world, nursery, 3)
+        tailer = Tailer(world, nursery, http=Address("tailer", 80), from_="head")
+        tailer.start()
+        await trio.sleep(5)
+        assert (await status(world))["health"] == "OK"
+        platter = world.host("tailer").platter
+        platter.capacity = platter.used + (1 << 20)
+        (text,) = (await status(world))["troubles"]
+        assert "full" in text
+        assert "reading waits" in text
+        await tailer.end()
+
+    run(scenario)
 
     run(scenario)
