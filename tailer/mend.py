@@ -75,9 +75,14 @@ class Mender:
         self.sealer = Sealer(machine, key, journal, members)
         self._flush = flush
         self._busy = trio.Lock()
+        self._mending = trio.CancelScope()  # what `run` does, until `finish` takes over
 
     async def run(self) -> None:
-        """Seal each window and mend what is over. Never ends."""
+        """Seal each window and mend what is over, until `finish`."""
+        with self._mending:
+            await self._run()
+
+    async def _run(self) -> None:
         seal_at = self._next_seal()
         decided_by = self.machine.now() + UNDECIDED_S
         while True:
@@ -207,6 +212,7 @@ class Mender:
     async def finish(self, level: str | None = "A2", patience_s: float = 60.0) -> Outcome:
         """Finish everything at once, and a goodbye. `level` None: a clean stop, which waits for no copies, and whose
         seal is a closing one only: this host is still expected."""
+        self._mending.cancel()  # it may be waiting for a receipt for longer than a stop may take
         async with self._busy:
             if level is None:
                 return await self._stop()

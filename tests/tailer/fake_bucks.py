@@ -72,6 +72,7 @@ class FakeBuck:
         self.refuse = ""
         self.refuse_seals = ""
         self.silent = False
+        self.mute: tuple[type[Message], ...] = ()  # questions that it does not answer
         self.slow_s = 0.0
         self.unsure = False
         self.lazy = False  # its disk fsyncs nothing that is asked for in a receipt
@@ -125,7 +126,7 @@ class FakeBuck:
         return "width" if hello.width not in (0, self.width) else None
 
     async def _answer(self, link: Link, message: Message) -> None:
-        if self.silent:
+        if self.silent or isinstance(message, self.mute):
             return
         await trio.sleep(self.slow_s)
         for answer in self._answers(message):

@@ -13,6 +13,8 @@ from protocol.seal import Seal, chain
 from protocol.secure import Security
 from protocol.trust import Trust
 from service.faults import armed
+from service.run import GRACE_S
+from tailer.agent import STOP_FLUSH_S
 from tailer.members import ROSTER_EVERY_S
 from tests.simulation.disk import Killed
 from tests.simulation.machine import World, simulate
@@ -269,5 +271,24 @@ def test_a_number_that_is_nowhere_is_stated_as_given_up() -> None:
         (seal,) = seals_of(*bucks)
         assert [section.given_up for section in seal.sections] == [Ranges([(100, 103)])]
         assert not tailer.journal.chain.given_up
+
+    run(scenario)
+
+
+def test_a_clean_stop_does_not_wait_for_disks_that_hang_while_packets_are_mended() -> None:
+    """Who stops a process gives it GRACE_S; a receipt is waited for three times as long."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3, mend=True)
+        await tailer.send(20)
+        await tailer.until_placed()
+        for buck in bucks:
+            buck.mute = (Have,)
+        await until(lambda: any(isinstance(message, Have) for buck in bucks for message in buck.asked), seconds=900.0)
+        before = tailer.machine.now()
+        outcome = await tailer.mender.finish(level=None)
+        assert outcome.code == 0
+        assert tailer.machine.now() - before < GRACE_S - STOP_FLUSH_S
+        assert seals_of(*bucks)[-1].closing
 
     run(scenario)
