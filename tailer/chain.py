@@ -85,6 +85,11 @@ class Chain:
         return since - since % last.width
 
     @property
+    def until(self) -> int:
+        """Everything before this second is stated by the last seal."""
+        return Seal.read(self.seals[max(self.seals)]).until if self.seals else 0
+
+    @property
     def head(self) -> tuple[int, bytes]:
         """The last seal's number (-1: there is none) and digest."""
         if not self.seals:

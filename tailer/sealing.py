@@ -31,6 +31,7 @@ from tailer.members import Buck, Members
 
 NS = 1_000_000_000
 SEAL_PACKETS = 50_000  # 800 KB of contents: far below what a seal may hold, and a frame that nobody waits for
+SEAL_ACCOUNTS = 8_192  # half of what a seal may hold; the other half is for what is missing
 SEAL_TIMEOUT_S = 15.0
 HOLDERS = 3
 SEALS_KEPT_MAX = 288  # a day of windows: older ones that some buck has aren't kept for those that stay away
@@ -109,7 +110,7 @@ class Sealer:
             number=number + 1,
             previous=previous,
             time_ns=now,
-            until=until,
+            until=until if last else journal.chain.until,  # the windows are stated once all of the seals are there
             offset_ns=self.members.offset_ns,
             crashes=journal.crashes,
             closing=closing and last,
@@ -163,7 +164,9 @@ def sections(ledger: Ledger, chain: Chain, bucket: int, epoch: int) -> tuple[Sec
     """The sections of the next seal. What belongs to no known bucket (lost, unread) is filed under `bucket`."""
     accounts: dict[Account, list[Entry]] = {}
     for entry in islice(ledger.unsealed.values(), SEAL_PACKETS):
-        accounts.setdefault((entry.epoch, entry.bucket, entry.kind, entry.late), []).append(entry)
+        account = entry.epoch, entry.bucket, entry.kind, entry.late
+        if account in accounts or len(accounts) < SEAL_ACCOUNTS:
+            accounts.setdefault(account, []).append(entry)
     return (
         *[_section(account, entries) for account, entries in sorted(accounts.items())],
         *_missing(chain, bucket, epoch),

@@ -19,7 +19,7 @@ from tailer.members import ROSTER_EVERY_S
 from tests.simulation.disk import Killed
 from tests.simulation.machine import World, simulate
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
-from tests.tailer.journals import EPOCH, KEY, OTHER_KEY
+from tests.tailer.journals import EPOCH, KEY, OTHER_KEY, WIDTH
 
 Scenario = Callable[[World, trio.Nursery], Awaitable[None]]
 
@@ -290,5 +290,25 @@ def test_a_clean_stop_does_not_wait_for_disks_that_hang_while_packets_are_mended
         assert outcome.code == 0
         assert tailer.machine.now() - before < GRACE_S - STOP_FLUSH_S
         assert seals_of(*bucks)[-1].closing
+
+    run(scenario)
+
+
+def test_a_window_is_stated_by_the_last_of_its_seals() -> None:
+    """A tailer that dies between two of them must not have called complete what only the second names."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tailer.sealing.SEAL_PACKETS", 4)
+            await tailer.send(3)
+            await tailer.mender.sealer.seal()
+            await trio.sleep(2 * WIDTH)
+            await tailer.send(10)
+            await tailer.mender.sealer.seal(closing=True)
+        first, *more = seals_of(*bucks)
+        assert [len(stated([seal])) for seal in more] == [4, 4, 2]
+        assert [seal.until for seal in more] == [first.until, first.until, first.until + 2 * WIDTH]
+        assert [seal.closing for seal in more] == [False, False, True]
 
     run(scenario)
