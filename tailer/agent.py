@@ -36,7 +36,6 @@ from service.log import get_log
 from service.machine import Machine
 from service.run import DONE, NOT_DONE
 from service.units import Address
-from service.web import serve_web
 from tailer.blocks import Blocks, Draft
 from tailer.checkpoint import Checkpoint
 from tailer.former import find_former
@@ -52,7 +51,6 @@ from tailer.mend import Mender, Outcome
 from tailer.recover import recover
 from tailer.send import Sender
 from tailer.settings import TailerSettings
-from tailer.web import routes
 
 if TYPE_CHECKING:
     from protocol.secure import Security
@@ -151,14 +149,20 @@ class Agent:
             nursery.start_soon(self._sync)
             nursery.start_soon(self.journal.costs.run)
             if self.settings.http is not None:
-                pages = routes(self.journal, self.members, self.sender)
-                there = await nursery.start(serve_web, self.machine, *self.settings.http, pages)
-                log.info("what this tailer says of itself is here", http=str(Address(*there)))
+                await self._show(nursery, self.settings.http)
             if self.members.security is not None:
                 nursery.start_soon(use_again, self.machine, self.settings, self.members.security.take)
             code = await self._run(stop, nursery)
             nursery.cancel_scope.cancel()
         return code
+
+    async def _show(self, nursery: trio.Nursery, where: Address) -> None:
+        """Serve the pages."""
+        from service.web import serve_web  # not before: most tailers show none, and what speaks HTTP is 3 MB
+        from tailer.web import routes
+
+        there = await nursery.start(serve_web, self.machine, *where, routes(self.journal, self.members, self.sender))
+        log.info("what this tailer says of itself is here", http=str(Address(*there)))
 
     async def _run(self, stop: trio.Event, nursery: trio.Nursery) -> int:
         ends = self.settings.ends
