@@ -167,7 +167,7 @@ class Bucks:
                 return [RosterIs(ask, (), ())]
             case Buckets(ask, start, end):
                 days = (START + at * WIDTH for at in range(BUCKETS))
-                return [BucketsAre(ask, tuple((day, 1, 1, 1, False) for day in days if start <= day < end))]
+                return [BucketsAre(ask, tuple((day, 1, 1, 1, False, False) for day in days if start <= day < end))]
             case List(ask, bucket, _, _):
                 first = (bucket - START) // WIDTH * EACH
                 held = tuple((tailer, EPOCH, Ranges([(first, first + EACH)])) for tailer in self.tailers)

@@ -14,7 +14,7 @@ import contextlib
 
 from buck import footer
 from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, join
-from buck.index import Index
+from buck.index import DIGEST_SIZE, Group, Index
 from buck.scan import Kind, scan
 from protocol import packet as packets
 from protocol.errors import PacketError
@@ -48,6 +48,7 @@ class Part:
         self.last_sync = 0.0
         self.stopped = False  # takes no more packets
         self.unsynced = Unsynced()  # bytes by class, for who divides the cost of an fsync
+        self.dropped = False  # its packets are in the archive, and the file is gone or about to go
         self.failed = False  # an fsync or a cut failed: what isn't synced is not ours to promise
 
     @property
@@ -256,6 +257,18 @@ class Part:
 def read_packet(file: File, offset: int, size: int) -> Packet:
     """The packet at a place, digest verified again; PacketError and its kin if it isn't what was written."""
     return packets.read(file.pread(size, offset))
+
+
+def digest_at(part: Part, group: Group, row: int) -> bytes:
+    """A packet's digest: from memory, or the last bytes of the packet in its file. OSError if they can't be read."""
+    known = group.digest(row)
+    if known is not None:
+        return known
+    file = part.disk.open_read(part.path)
+    try:
+        return file.pread(DIGEST_SIZE, group.offsets[row] + group.sizes[row] - DIGEST_SIZE)
+    finally:
+        file.close()
 
 
 def _add_whole(file: File, data: bytes) -> None:

@@ -67,6 +67,8 @@ class Cache:
         try:
             index = await self._machine.slow(self._read, part)
         except OSError as error:
+            if part.dropped:  # while it was waited for; its packets are in the archive
+                return Index()
             log.error("a part can't be read", path=part.path, why=error.strerror or str(error))
             part.failed = True
             self._failed(part, error)

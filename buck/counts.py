@@ -26,6 +26,13 @@ class Counts:
         )
         self.syncs = metrics.counter("syncs", "Fsyncs of bucket files.")
         self.closed = metrics.counter("parts_closed", "Bucket files closed with a footer.")
+        self.parts_pruned = metrics.counter(
+            "parts_pruned", "Bucket files let go of, all of whose packets are archived."
+        )
+        self.packets_pruned = metrics.counter("packets_pruned", "Packets in them.")
+        self.bytes_pruned = metrics.counter("bytes_pruned", "Bytes of these packets.")
+        self.parts_kept = metrics.counter("parts_kept", "Bucket files that a porter wanted gone, and that were kept.")
+        self.bad_remnants = metrics.counter("bad_remnants", "Alarm: what is left of archived packets can't be read.")
         self.seals = metrics.counter("seals_stored", "Seals written and fsynced.")
         self.roster_full = metrics.counter("roster_full", "Alarm: tailers that the roster had no place for.")
         self.no_admin = metrics.counter(

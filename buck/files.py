@@ -14,27 +14,27 @@
 <disk>/<env>/peers                         the bucks ever seen (first disk)
 <disk>/<env>/roster                        which tailers were ever met, and who is retired (every disk)
 <disk>/<env>/seals/<tailer>.seals          the seals of one tailer
-<disk>/<env>/<YYYYMMDD>/<HHMMSS>.<part>.open | .closed | .bad | .left
+<disk>/<env>/<YYYYMMDD>/<HHMMSS>.<part>.open | .closed | .bad | .left | .archived
 ```
 
 A part's state is its name: it's `.open` while packets are appended, `.closed` once nothing will be, `.bad` after an
-fsync of it failed, `.left` when what a bad one may have lost was brought back. Each change is one rename. Days and
-hours are UTC, of the bucket's start.
+fsync of it failed, `.left` when what a bad one may have lost was brought back. Each change is one rename. What stays of
+a part whose packets are in the archive is `.archived` (remnant.py). Days and hours are UTC, of the bucket's start.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-OPEN, CLOSED, BAD, LEFT = "open", "closed", "bad", "left"
+OPEN, CLOSED, BAD, LEFT, ARCHIVED = "open", "closed", "bad", "left", "archived"
 
 # The wire's buckets are u32: 2106 is far enough, and a bucket always has a day.
 BUCKET_MAX = (1 << 32) - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = re.compile(r"[0-9]{8}")
-_PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad|left)")
-_RENEWED = re.compile(r"[0-9]{6}\.[0-9]{1,9}\.open\.new")
+_PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad|left|archived)")
+_RENEWED = re.compile(r"[0-9]{6}\.[0-9]{1,9}\.(open|archived)\.new")
 _SEALS = re.compile(r"([0-9a-f]{32})\.seals")
 
 
@@ -67,7 +67,7 @@ def parse_part(day: str, name: str) -> PartName | None:
 
 
 def is_renewed(name: str) -> bool:
-    """Is this a copy of an open part that a crash left unfinished?"""
+    """Is this a copy of an open part, or what stays of one, that a crash left unfinished?"""
     return _RENEWED.fullmatch(name) is not None
 
 

@@ -97,18 +97,19 @@ def decode(body: bytes, trailer: Trailer) -> Index:
 
 def _group(index: Index, key: tuple[bytes, int]) -> bytes:
     group = index.groups[key]
-    streams = b"".join([struct.pack(">I", len(group.streams)), *_streams(group.streams)])
+    streams = write_streams(group.streams)
     fixed = _GROUP.pack(*key, len(group.numbers), group.point_min, group.point_max, group.root(), len(streams))
     return b"".join([fixed, *map(_big_endian, (group.numbers, group.offsets, group.sizes)), streams])
 
 
-def _streams(streams: Streams) -> list[bytes]:
-    parts = []
+def write_streams(streams: Streams) -> bytes:
+    """A group's streams as bytes."""
+    parts = [struct.pack(">I", len(streams))]
     for key in sorted(streams):
         note = streams[key]
         parts += [_STREAM.pack(key.id, note.head, len(key.path)), key.path]
         parts += [struct.pack(">H", len(key.host)), key.host, _ranges(note.intervals), _ranges(note.numbers)]
-    return parts
+    return b"".join(parts)
 
 
 def _ranges(ranges: Ranges) -> bytes:
@@ -125,7 +126,7 @@ def _decode(body: memoryview) -> Index:
         at += _GROUP.size
         ends = (at + 8 * count, at + 16 * count, at + 20 * count)
         streams = bytes(body[ends[2] : ends[2] + streams_size])
-        group = Group(lambda data=streams: _read_streams(data))  # type: ignore[misc]  # mypy: a lambda's default
+        group = Group(lambda data=streams: read_streams(data))  # type: ignore[misc]  # mypy: a lambda's default
         group.numbers = _column("Q", body[at : ends[0]], count)
         group.offsets = _column("Q", body[ends[0] : ends[1]], count)
         group.sizes = _column("I", body[ends[1] : ends[2]], count)
@@ -137,7 +138,8 @@ def _decode(body: memoryview) -> Index:
     return index
 
 
-def _read_streams(data: bytes) -> Streams:
+def read_streams(data: bytes) -> Streams:
+    """What `write_streams` wrote."""
     streams: Streams = {}
     (count,) = struct.unpack_from(">I", data)
     at = 4

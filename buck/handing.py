@@ -6,7 +6,7 @@ from another holder. When a whole round finds nothing to do, the node may be sto
 answer is not known, and counts for nothing: then this node can't be done, and says why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 
 import trio
@@ -85,22 +85,26 @@ class Hander:
     async def _hand_on(self, bucket: int, others: list[Peer], size: int) -> int:
         """How many packets of a bucket lack a copy elsewhere; they are being handed on."""
         mine: dict[Group, Ranges] = {}
-        for tailer, epoch, numbers in (await reading.listing(self._store, bucket, b"", b"")).entries:
-            mine[tailer, epoch] = mine.get((tailer, epoch), Ranges()) | numbers
-        having = await self._listings(bucket, others)
+        own = await reading.listing(self._store, bucket, b"", b"")
+        _unite(mine, own.entries)
+        having, safe = await self._listings(bucket, others)
+        _unite(safe, own.archived)
+        mine = {group: rest for group, numbers in mine.items() if (rest := numbers - safe.get(group, Ranges()))}
         if len(having) < len(others):
             lacks = wanted(mine, having, len(others))
         else:
             aims = self._aims.setdefault(bucket, wanted(mine, having, len(others)))
-            lacks = still_lacking(aims, having)
+            lacks = still_lacking(aims, having, safe)
         me = self._members.me.node
         places = {peer.node: Place(peer.host, peer.zone) for peer in others if peer.node in self._targets}
         for move in plan({**having, me: mine}, lacks, places, leaving=(me,)):
             await self._give(bucket, move, max(1, min(PULL_PACKETS_MAX, PULL_BYTES // max(1, size))))
         return sum(numbers.count for some in lacks.values() for numbers, _ in some)
 
-    async def _listings(self, bucket: int, others: list[Peer]) -> Having:
+    async def _listings(self, bucket: int, others: list[Peer]) -> tuple[Having, dict[Group, Ranges]]:
+        """What each of the others has, and what any of them has let go of because it is archived."""
         having: Having = {}
+        safe: dict[Group, Ranges] = {}
         for peer in others:
             if peer.node in self._targets:
                 try:
@@ -110,9 +114,10 @@ class Hander:
                     del self._targets[peer.node]
                     continue
                 groups = having.setdefault(peer.node, {})
-                for tailer, epoch, numbers in listing.entries if isinstance(listing, Listing) else ():
-                    groups[tailer, epoch] = groups.get((tailer, epoch), Ranges()) | numbers
-        return having
+                if isinstance(listing, Listing):
+                    _unite(groups, listing.entries)
+                    _unite(safe, listing.archived)
+        return having, safe
 
     async def _give(self, bucket: int, move: Move, size: int) -> None:
         """Tell one buck to pull; what it can't do shows in the next round."""
@@ -137,6 +142,11 @@ class Hander:
         self._troubles[f"{peer.address} doesn't answer ({why}): what it holds is not known"] = None
 
 
+def _unite(into: dict[Group, Ranges], entries: Iterable[tuple[bytes, int, Ranges]]) -> None:
+    for tailer, epoch, numbers in entries:
+        into[tailer, epoch] = into.get((tailer, epoch), Ranges()) | numbers
+
+
 def wanted(mine: Mapping[Group, Ranges], having: Having, others: int) -> Lacks:
     """What of mine is on too few others, and on how many it should be: as many as there are copies now, at most three.
 
@@ -155,12 +165,12 @@ def wanted(mine: Mapping[Group, Ranges], having: Having, others: int) -> Lacks:
     return found
 
 
-def still_lacking(aims: Lacks, having: Having) -> Lacks:
-    """What of these is on fewer others than it should be."""
+def still_lacking(aims: Lacks, having: Having, safe: Mapping[Group, Ranges]) -> Lacks:
+    """What of these is on fewer others than it should be, and not in the archive."""
     found: Lacks = {}
     for group, some in aims.items():
-        levels = _levels(group, having)
-        lacks = [(rest, copies) for numbers, copies in some if (rest := numbers - levels[copies - 1])]
+        levels, gone = _levels(group, having), safe.get(group, Ranges())
+        lacks = [(rest, copies) for numbers, copies in some if (rest := numbers - levels[copies - 1] - gone)]
         if lacks:
             found[group] = lacks
     return found

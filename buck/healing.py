@@ -149,7 +149,7 @@ class Healer:
             return None
 
     async def _heal(self, bucket: int, stated: Stated, links: Mapping[bytes, Asker], asked: bool) -> None:
-        having = await self._listings(bucket, links)
+        having, safe = await self._listings(bucket, links)
         own = (await reading.listing(self._store, bucket, b"", b"")).entries
         tailers = {tailer for tailer, *_ in own} | {tailer for has in having.values() for tailer, _ in has}
         tailers |= stated.last.keys() | self._roster.expected.keys()
@@ -157,7 +157,7 @@ class Healer:
         end, now_s = bucket + self._store.width, self._machine.time_ns() // 10**9
         retired = [one for one in self._roster.retired.values() if one.role == "tailer"]
         silent = {tailer for tailer in tailers if not stated.is_over(tailer, end, now_s, retired)}
-        lacking = await self._lacking(bucket, stated.named.get(bucket, {}))
+        lacking = await self._lacking(bucket, stated.named.get(bucket, {}), safe)
         back = sources(lacking, having, self._machine.random.random())
         failed = 0
         for source, keys in back.items():
@@ -170,20 +170,26 @@ class Healer:
         else:
             log.info("a bucket stays unsure", bucket=bucket, silent_tailers=len(silent), not_pulled=failed, asked=asked)
 
-    async def _listings(self, bucket: int, links: Mapping[bytes, Asker]) -> Having:
+    async def _listings(self, bucket: int, links: Mapping[bytes, Asker]) -> tuple[Having, dict[Group, Ranges]]:
+        """What each of the others has, and what any of them has let go of because it is archived."""
         having: Having = {}
+        safe: dict[Group, Ranges] = {}
         for node, asker in links.items():
             listing = await asker.ask(List(0, bucket))
             if isinstance(listing, Listing):
                 groups = having.setdefault(node, {})
                 for tailer, epoch, numbers in listing.entries:
                     groups[tailer, epoch] = groups.get((tailer, epoch), Ranges()) | numbers
-        return having
+                for tailer, epoch, numbers in listing.archived:
+                    safe[tailer, epoch] = safe.get((tailer, epoch), Ranges()) | numbers
+        return having, safe
 
-    async def _lacking(self, bucket: int, named: Mapping[Group, Ranges]) -> dict[Group, Ranges]:
+    async def _lacking(
+        self, bucket: int, named: Mapping[Group, Ranges], safe: Mapping[Group, Ranges]
+    ) -> dict[Group, Ranges]:
         lacking = {}
         for group, numbers in named.items():
-            rest = numbers - (await self._store.receipt(*group, bucket, False)).held
+            rest = numbers - safe.get(group, Ranges()) - (await self._store.receipt(*group, bucket, False)).held
             if rest:
                 lacking[group] = rest
         return lacking

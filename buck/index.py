@@ -74,6 +74,11 @@ class Group:
         self._streams: Streams | Callable[[], Streams] = {} if streams is None else streams
 
     @property
+    def count(self) -> int:
+        """How many packets."""
+        return len(self.numbers)
+
+    @property
     def streams(self) -> Streams:
         """The streams, read from the footer at each look if the part is closed."""
         return self._streams() if callable(self._streams) else self._streams

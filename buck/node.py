@@ -27,6 +27,7 @@ from buck.healing import Healer
 from buck.leaving import Leaving
 from buck.live import Fanout
 from buck.members import Members
+from buck.pruning import Pruner
 from buck.pulling import Puller
 from buck.roster import RosterStore
 from buck.seals import SealStore
@@ -79,6 +80,7 @@ class Node:
         self._boots = key_file.boots
         self._stopped = trio.Event()
         self.puller = self._make_puller()
+        self.pruner = Pruner(self.store, self.counts)
         me = m.Peer(self.key.node, self.key.public, "", machine.host.encode()[:255], settings.zone, 0, 0, False)
         self.members = Members(me, [], machine.random)
 

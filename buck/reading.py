@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import trio
 
-from buck.bucket import Part
+from buck.bucket import Part, digest_at
 from buck.fitting import CONFLICTS_MAX, CoverageKey, Entry, StreamFacts, fit, fit_coverage
 from buck.index import Group, GroupKey, Index, StreamKey
-from buck.store import Store, digest_at
+from buck.remnant import Gone, Remains
+from buck.store import Store
 from protocol import packet as packets
 from protocol.errors import FormatError
 from protocol.packet import Key
@@ -37,6 +38,7 @@ class BucketFacts(NamedTuple):
     packets: int
     last_arrival_ns: int
     unsure: bool
+    archived: bool  # some of it was here, and is in the archive
 
 
 class Listed(NamedTuple):
@@ -45,6 +47,7 @@ class Listed(NamedTuple):
     entries: list[Entry]
     unsure: bool
     conflicts: list[Key]
+    archived: list[Entry]  # was here, and is in the archive
 
 
 class Coverage(NamedTuple):
@@ -56,36 +59,53 @@ class Coverage(NamedTuple):
 
 
 def buckets(store: Store, start: int, end: int) -> list[BucketFacts]:
-    """The buckets in [start, end) that hold anything."""
+    """The buckets in [start, end) that hold anything, or did before it was archived."""
     found = []
-    for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts if start <= bucket < end}):
+    for bucket in _known(store, start, end):
         parts = [part for part in store.parts(bucket) if part.size]
         unsure = store.is_unsure(bucket)
-        if parts or unsure:
+        archived = any(bucket in volume.remnants for volume in store.volumes)
+        if parts or unsure or archived:
             size, count = sum(part.size for part in parts), sum(part.packets for part in parts)
             arrival = max((part.last_arrival_ns for part in parts), default=0)
-            found.append(BucketFacts(bucket, size, count, arrival, unsure))
+            found.append(BucketFacts(bucket, size, count, arrival, unsure, archived))
     return found
+
+
+def _known(store: Store, start: int = 0, end: int = 1 << 32) -> list[int]:
+    """The buckets in [start, end) of which anything is here, or was."""
+    known = {bucket for volume in store.volumes for bucket in (*volume.parts, *volume.remnants)}
+    return sorted(bucket for bucket in known if start <= bucket < end)
 
 
 async def listing(store: Store, bucket: int, host: bytes, path: bytes) -> Listed:
     """The packets of a bucket; with host or path only those that hold a stream of theirs."""
     indexes = await store.indexes(bucket)
+    found = await _numbers(indexes.values(), host, path)
+    gone = await _numbers(await store.remnants.of(bucket), host, path)
+    entries, cut = fit((*key, numbers) for key, numbers in sorted(found.items()))
+    archived, cut_too = fit((*key, numbers) for key, numbers in sorted(gone.items()))
+    conflicts = [key for key in _conflicts(indexes) if key.number in found.get(key[:2], Ranges())]
+    unsure = cut or cut_too or len(conflicts) > CONFLICTS_MAX or store.is_unsure(bucket)
+    return Listed(entries, unsure, conflicts[:CONFLICTS_MAX], archived)
+
+
+async def _numbers(indexes: Iterable[Index | Remains], host: bytes, path: bytes) -> dict[GroupKey, Ranges]:
+    """The packets in these, or those with a stream of a host and path."""
     found: dict[GroupKey, Ranges] = {}
-    for index in indexes.values():
+    for index in indexes:
         async for key, group in _in_turns(index):
             numbers = _matching(group, host, path) if host or path else group.ranges()
-            found[key] = found[key] | numbers if key in found else numbers
-    entries, cut = fit((*key, numbers) for key, numbers in sorted(found.items()))
-    conflicts = [key for key in _conflicts(indexes) if key.number in found.get(key[:2], Ranges())]
-    unsure = cut or len(conflicts) > CONFLICTS_MAX or store.is_unsure(bucket)
-    return Listed(entries, unsure, conflicts[:CONFLICTS_MAX])
+            if numbers:
+                found[key] = found[key] | numbers if key in found else numbers
+    return found
 
 
 async def streams(store: Store, bucket: int) -> list[StreamFacts]:
     """The streams that have events in a bucket."""
     found: dict[tuple[StreamKey, bytes], Ranges] = {}
-    for index in (await store.indexes(bucket)).values():
+    known: list[Index | Remains] = [*(await store.indexes(bucket)).values(), *(await store.remnants.of(bucket))]
+    for index in known:
         async for (tailer, _), group in _in_turns(index):
             for key, note in group.streams.items():
                 found[key, tailer] = found.get((key, tailer), Ranges()) | note.intervals
@@ -93,17 +113,15 @@ async def streams(store: Store, bucket: int) -> list[StreamFacts]:
 
 
 async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iterable[bytes]) -> Coverage:
-    """How far a tailer's streams are covered, over all buckets that are here."""
+    """How far a tailer's streams are covered, over all buckets that are here, or were before they were archived."""
     ids, heads = frozenset(ids), frozenset(heads)
     epochs: dict[int, Ranges] = {}
     covered: dict[CoverageKey, Ranges] = {}
     unsure = False
-    for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts}):
+    for bucket in _known(store):
         unsure = unsure or store.is_unsure(bucket)
-        for part in store.parts(bucket):
-            await trio.lowlevel.checkpoint()  # an index in memory is no wait
-            index = await store.cache.load(part, keep=False)
-            for (group_tailer, epoch), group in list(index.groups.items()):
+        async for index in _each_index(store, bucket):
+            for (group_tailer, epoch), group in _groups(index):
                 if group_tailer == tailer:
                     epochs[epoch] = epochs.get(epoch, Ranges()) | group.ranges()
                     _cover(covered, group, ids, heads)
@@ -111,18 +129,33 @@ async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iter
     return Coverage(fitting, streams, cut or unsure)
 
 
-async def _in_turns(index: Index) -> AsyncIterator[tuple[GroupKey, Group]]:
+async def _each_index(store: Store, bucket: int) -> AsyncIterator[Index | Remains]:
+    """What is here of a bucket, then what was: a part that is archived meanwhile is seen once at least."""
+    for part in store.parts(bucket):
+        await trio.lowlevel.checkpoint()  # an index in memory is no wait
+        yield await store.cache.load(part, keep=False)
+    for remains in await store.remnants.of(bucket):
+        yield remains
+
+
+def _groups(index: Index | Remains) -> list[tuple[GroupKey, Group | Gone]]:
+    return [*index.groups.items()]
+
+
+async def _in_turns(index: Index | Remains) -> AsyncIterator[tuple[GroupKey, Group | Gone]]:
     """The groups of a part as they are now, with a turn for others after every so many packets."""
     packets = 0
-    for key, group in list(index.groups.items()):
-        packets += len(group.numbers)
+    for key, group in _groups(index):
+        packets += group.count
         if packets > TURN_PACKETS:
             packets = 0
             await trio.lowlevel.checkpoint()
         yield key, group
 
 
-def _cover(covered: dict[CoverageKey, Ranges], group: Group, ids: frozenset[bytes], heads: frozenset[bytes]) -> None:
+def _cover(
+    covered: dict[CoverageKey, Ranges], group: Group | Gone, ids: frozenset[bytes], heads: frozenset[bytes]
+) -> None:
     if not ids and not heads:
         return
     for key, note in group.streams.items():
@@ -197,9 +230,11 @@ class Reading:
         try:
             self._file = part.disk.open_read(part.path)
         except OSError as error:
+            self._rows = []
+            if part.dropped:
+                return  # archived since we looked; what isn't sent is said to be missing
             log.error("a part can't be opened", path=part.path, why=error.strerror or str(error))
             self._store.failed(part, error)
-            self._rows = []
 
     def _take(self) -> "list[_Row]":
         """Rows for one batch; the list is kept in reverse, so that taking is popping."""
@@ -268,7 +303,7 @@ def _read_row(file: File, row: _Row) -> bytes | None:
     return data if key == (*row.group, row.number) else None
 
 
-def _matching(group: Group, host: bytes, path: bytes) -> Ranges:
+def _matching(group: Group | Gone, host: bytes, path: bytes) -> Ranges:
     numbers = Ranges()
     for key, note in group.streams.items():
         if (not host or key.host == host) and (not path or key.path == path):

@@ -21,6 +21,7 @@ from buck.counts import Counts
 from buck.errors import Declined
 from buck.fitting import clip, portions
 from buck.live import Fanout
+from buck.pruning import Pruner
 from buck.pulling import Puller
 from buck.reading import Reading
 from buck.roster import RosterStore
@@ -29,12 +30,13 @@ from buck.store import Store, Stored
 from protocol import messages as m
 from protocol import packet as packets
 from protocol.errors import FormatError, TooLargeError, VersionError
-from protocol.limits import BUCKETS_MAX, LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX
+from protocol.limits import BUCKETS_MAX, LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX, TEXT_MAX
 from protocol.link import Link
 from protocol.messages import STORED, SYNCED
 from protocol.packet import Packet
 from protocol.roster import Retirement
 from protocol.seal import Seal
+from protocol.statement import Statement
 from service.log import get_log
 from service.machine import Machine
 
@@ -55,6 +57,7 @@ class Home(Protocol):
     roster: RosterStore
     counts: Counts
     puller: Puller
+    pruner: Pruner
     live: Fanout
 
     def view(self) -> m.View: ...
@@ -212,7 +215,8 @@ class Session:
     async def list(self, message: m.List) -> None:
         found = await reading.listing(self.home.store, message.bucket, message.host, message.path)
         conflicts = tuple(found.conflicts)
-        await self.link.send(m.Listing(message.ask, message.bucket, tuple(found.entries), found.unsure, conflicts))
+        numbers = tuple(found.entries), found.unsure, conflicts, tuple(found.archived)
+        await self.link.send(m.Listing(message.ask, message.bucket, *numbers))
 
     async def get(self, message: m.Get) -> None:
         under_way = Reading(self.home.store, message.bucket, message.keys)
@@ -249,6 +253,14 @@ class Session:
                 if frame:
                     await self.link.send(replace(frame.rows, ask=message.ask))
         await self.link.send(m.Done(message.ask, ()))
+
+    async def archived(self, message: m.Archived) -> None:
+        statement = await self.home.machine.slow(_read_statement, message.statement)
+        if statement.public != self.link.peer.public:
+            raise Declined("role", "what is archived is stated by the porter whose key signed it")
+        done = await self.home.pruner.prune(statement)
+        why = "; ".join(done.reasons)[:TEXT_MAX]
+        await self.link.send(m.Pruned(message.ask, done.parts, done.packets, done.bytes, done.kept, why))
 
     # --- from admins ------------------------------------------------------------------------------------------------
 
@@ -300,6 +312,15 @@ def _read_retirement(data: bytes) -> Retirement:
         raise Declined("sum", f"not a good retirement: {error}") from error
 
 
+def _read_statement(data: bytes) -> Statement:
+    try:
+        return Statement.read(data)
+    except VersionError as error:
+        raise Declined("version", str(error)) from error
+    except FormatError as error:
+        raise Declined("sum", f"not a good statement: {error}") from error
+
+
 # What is done about each message.
 HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = {
     m.Put: Session.put,
@@ -316,6 +337,7 @@ HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = 
     m.Streams: Session.streams,
     m.RetirePut: Session.retire,
     m.Roster: Session.list_roster,
+    m.Archived: Session.archived,
     m.Pull: Session.pull,
     m.Settle: Session.settle,
     m.Live: Session.show,
@@ -323,5 +345,6 @@ HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = 
 }
 # What may wait for a disk for long, or has no end: answered beside the reading of the next message.
 BESIDE = frozenset({
-    m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Pull, m.Settle, m.Live, m.Watch,
+    m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Archived, m.Pull, m.Settle, m.Live,
+    m.Watch,
 })  # fmt: skip

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import trio
 
-from buck.bucket import Part
+from buck.bucket import Part, digest_at
 from buck.cache import Cache
 from buck.counts import Counts
 from buck.errors import Declined, UnusableError
 from buck.files import BUCKET_MAX
 from buck.hands import HungError
-from buck.index import DIGEST_SIZE, Group, Index
+from buck.index import Index
+from buck.remnant import Remnant, Remnants
 from buck.volume import Volume
 from protocol.packet import Header, Packet
 from protocol.ranges import Ranges
@@ -71,6 +72,7 @@ class Store:
         self.counts = counts
         self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
         self.cache = Cache(machine, env, counts, self.failed)
+        self.remnants = Remnants(machine, counts, self._remnants_of, self.failed)
         self._looking: set[Part] = set()
         self._identified: dict[Volume, float] = {}
         self.draining = False  # leaving: nothing new is taken
@@ -136,7 +138,7 @@ class Store:
 
     async def synced(self, packet: Packet, stored: Stored) -> int:
         """The level of a stored packet once it is on a device, if need be of another disk than before."""
-        while not await self._volume_of(stored.part).durable.sync(stored.part):
+        while not await self.volume_of(stored.part).durable.sync(stored.part):
             stored = await self.put(packet)
         return stored.level
 
@@ -238,7 +240,7 @@ class Store:
             if volume.open_part(bucket) is not None or not volume.able:
                 return
             while len(self.open_parts()) >= OPEN_PARTS_MAX:
-                able = [part for part in self.open_parts() if self._volume_of(part).able]
+                able = [part for part in self.open_parts() if self.volume_of(part).able]
                 if not able:
                     raise Declined("slow", "no disk of this buck answers")
                 await self.close_part(min(able, key=lambda part: part.arrived))
@@ -260,11 +262,11 @@ class Store:
         indexes = await self.indexes(bucket)
         if sync:
             for part, index in indexes.items():
-                volume = self._volume_of(part)
+                volume = self.volume_of(part)
                 if part.trusted and volume.able and index.group(tailer, epoch) is not None:
                     await volume.durable.sync(part)
             indexes = await self.indexes(bucket)
-        held, synced = Ranges(), Ranges()
+        held = synced = await self.remnants.numbers(bucket, tailer, epoch)  # archived: safer than any copy
         for part, index in indexes.items():
             group = index.group(tailer, epoch)
             if group is not None and part.trusted:
@@ -301,13 +303,17 @@ class Store:
 
     def is_hung(self, part: Part) -> bool:
         """Would reading it have to wait for a disk that doesn't answer?"""
-        return self._volume_of(part).hands.hung
+        return self.volume_of(part).hands.hung
 
-    def failed(self, part: Part, error: OSError) -> None:
-        """A part can't be read: its disk is to be left, unless it is only busy."""
-        self._volume_of(part).trouble(error)
+    def failed(self, part: Part | Remnant, error: OSError) -> None:
+        """A part can't be read: its disk is to be left, unless it is only busy, or the part was let go of meanwhile."""
+        if isinstance(part, Remnant) or not part.dropped:
+            self.volume_of(part).trouble(error)
 
-    def _volume_of(self, part: Part) -> Volume:
+    def _remnants_of(self, bucket: int) -> list[Remnant]:
+        return [remnant for volume in self.volumes for remnant in volume.remnants.get(bucket, ())]
+
+    def volume_of(self, part: Part | Remnant) -> Volume:
         return next(volume for volume in self.volumes if volume.folder == part.env_folder)
 
     # --- the rhythm ---------------------------------------------------------------------------------------------------
@@ -366,7 +372,7 @@ class Store:
 
     async def close_part(self, part: Part) -> None:
         """Close a part and remember its index while it is likely to be asked for."""
-        volume = self._volume_of(part)
+        volume = self.volume_of(part)
         part.stopped = True
         await volume.hands.rest()
         index = await volume.close_part(part)
@@ -384,15 +390,3 @@ class Store:
                 for part in parts:
                     assert part.bucket == bucket
                     part.check()
-
-
-def digest_at(part: Part, group: Group, row: int) -> bytes:
-    """A packet's digest: from memory, or the last bytes of the packet in its file. OSError if they can't be read."""
-    known = group.digest(row)
-    if known is not None:
-        return known
-    file = part.disk.open_read(part.path)
-    try:
-        return file.pread(DIGEST_SIZE, group.offsets[row] + group.sizes[row] - DIGEST_SIZE)
-    finally:
-        file.close()

@@ -11,15 +11,16 @@ reading. Only "no space left" and its kin are not held against it.
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from buck.bucket import Part
 from buck.counts import Counts
 from buck.durable import Durable
 from buck.errors import SpoiltError, UnusableError
-from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, is_day, is_renewed, join, parse_part
+from buck.files import ARCHIVED, BAD, CLOSED, LEFT, OPEN, PartName, is_day, is_renewed, join, parse_part
 from buck.hands import Hands
 from buck.index import Index
+from buck.remnant import Remnant, is_good
 from buck.retention import REST_S, Room
 from service.config import ConfigError
 from service.disk import folder_of
@@ -42,6 +43,7 @@ class Volume:
         self.root = root
         self.env = env
         self.parts: dict[int, list[Part]] = {}
+        self.remnants: dict[int, list[Remnant]] = {}  # what stays of parts whose packets are in the archive
         self.unsure: set[int] = set()
         self.healthy = True
         self.error = ""
@@ -120,7 +122,10 @@ class Volume:
         left_open = {name.bucket for name in names if name.state == OPEN and not self._exists("clean")}
         await self.doubt(left_open | {name.bucket for name in names if name.state == BAD})
         faultpoint("buck.volume.after_unsure")
+        gone = await self._recover_remnants(names)
         for name in names:
+            if name in gone:
+                continue
             part = Part(disk, self.folder, name)
             self.parts.setdefault(name.bucket, []).append(part)
             if name.state == OPEN:
@@ -133,6 +138,28 @@ class Volume:
             disk.unlink(join(self.folder, "clean"))
             await disk.fsync_folder(self.folder)
         faultpoint("buck.volume.recovered")
+
+    async def _recover_remnants(self, names: Sequence[PartName]) -> set[PartName]:
+        """Note what stays of archived parts, and unlink what a crash left of them. The names that are done with."""
+        gone = {name for name in names if name.state == ARCHIVED}
+        kept = {(name.bucket, name.part): Remnant(self.folder, name) for name in gone}
+        for name in names:
+            remnant = kept.get((name.bucket, name.part))
+            if name not in gone and remnant is not None and is_good(self.machine.disk, remnant):
+                self.machine.disk.unlink(join(self.folder, name.day, name.file))
+                await self.machine.disk.fsync_folder(join(self.folder, name.day))
+                gone.add(name)
+        for (bucket, _), remnant in sorted(kept.items()):
+            self.remnants.setdefault(bucket, []).append(remnant)
+        return gone
+
+    def let_go(self, part: Part, remnant: Remnant) -> None:
+        """From now on a part's packets are archived, and not here."""
+        part.dropped = part.stopped = True
+        self.parts[part.bucket].remove(part)
+        if not self.parts[part.bucket]:
+            del self.parts[part.bucket]
+        self.remnants.setdefault(part.bucket, []).append(remnant)
 
     def _listed(self) -> Iterator[PartName]:
         disk = self.machine.disk
@@ -181,7 +208,8 @@ class Volume:
 
     async def begin_part(self, bucket: int, width: int) -> Part:
         """Make a part, its name durable. OSError if the disk doesn't want to."""
-        number = 1 + max((part.name.part for part in self.named(bucket)), default=-1)
+        taken = [*self.named(bucket), *self.remnants.get(bucket, ())]
+        number = 1 + max((one.name.part for one in taken), default=-1)
         part = Part(self.machine.disk, self.folder, PartName(bucket, number, OPEN))
         now = self.machine.now()
         left = bucket + width - self.machine.time_ns() / NS

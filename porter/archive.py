@@ -103,7 +103,7 @@ class Archiver:
 
     async def run(self, older_s: int, tell: Tell) -> list[Archived]:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
-        buckets = await self._cluster.buckets()
+        buckets = [bucket for bucket in await self._cluster.buckets() if bucket.held]
         seals = (await self._cluster.seals()).seals
         self._signed = Signed(seals)
         hours = due(buckets, self._cluster.width, await self._cluster.time_s(), older_s)

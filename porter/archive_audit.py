@@ -46,6 +46,8 @@ async def look_at_archive(archive: Archive, found: Found, deep: bool = False) ->
 
     An hour that is archived is over: whoever has not stated it to its end has been silent.
     """
+    found.offline = True
+    due = 0
     hours: defaultdict[int, _Hour] = defaultdict(_Hour)
     seals: dict[bytes, Seal] = {}
     for name in await archive.everything():
@@ -54,7 +56,7 @@ async def look_at_archive(archive: Archive, found: Found, deep: bool = False) ->
             hour.verdicts[name] = await _verdict(archive, name, found)
         else:
             footer = hour.parts[name] = await _footer(archive, name, found)
-            found.due = max(found.due, name.hour + HOUR_S)
+            due = max(due, name.hour + HOUR_S)
             if footer is not None:
                 found.coverage.add_footer(footer)
                 _read_seals(str(name), footer, hour, seals, found)
@@ -63,13 +65,15 @@ async def look_at_archive(archive: Archive, found: Found, deep: bool = False) ->
     await _Documents(archive, hours, found, deep).check()
     footers = {name: footer for hour in hours.values() for name, footer in hour.parts.items() if footer}
     signed = Signed(seals.values())
-    found.hold_all(held_by_bucket(footers.values()))
+    held = held_by_bucket(footers.values())
+    found.hold_all(held)
     _find_conflicts(footers.values(), signed, found)
     for name in footers if deep else ():
         async for damage in damage_of(archive, name, signed):
             found.damage.append(damage)
             found.unprove(damage)
-    found.archived = {epoch: dict(buckets) for epoch, buckets in found.held.items()}
+    found.archived = {epoch: dict(buckets) for epoch, buckets in held.items()}
+    found.due = found.due or due
 
 
 async def _footer(archive: Archive, name: PartName, found: Found) -> Footer | None:

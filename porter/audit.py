@@ -10,7 +10,7 @@ the archive, and what fails counts as not held, and is named.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -47,18 +47,19 @@ class Found:
     conflicts: dict[Key, set[bytes]] = field(default_factory=dict)  # and the contents of the packets
     damage: list[Damage] = field(default_factory=list)  # what of the archive is not as it was written
     troubles: list[str] = field(default_factory=list)  # what went wrong without making anything incomplete
+    notes: list[str] = field(default_factory=list)  # what takes nothing from the verdict
     unsure: dict[str, None] = field(default_factory=dict)  # bucks that may hold more than they say
     asked: bool = True
     due: int = 0
     coverage: Coverage = field(default_factory=Coverage)
     seen: Seen = field(default_factory=Seen)
     archived: dict[tuple[bytes, int], dict[int, Ranges]] = field(default_factory=dict)  # of `held`
+    offline: bool = False  # an archive was looked at: what it has is known, whatever bucks say of it
+    let_go: dict[tuple[bytes, int], dict[int, Ranges]] = field(default_factory=dict)  # archived, as bucks say
 
     def hold(self, bucket: int, numbers: Numbers) -> None:
         """These packets of a bucket are there."""
-        for epoch, more in numbers.items():
-            buckets = self.held.setdefault(epoch, {})
-            buckets[bucket] = buckets[bucket] | more if bucket in buckets else more.copy()
+        _hold(self.held, bucket, numbers)
 
     def hold_all(self, held: Mapping[tuple[bytes, int], Mapping[int, Ranges]]) -> None:
         """These packets of many buckets are there."""
@@ -76,11 +77,34 @@ class Found:
         """What the bucks hold of one bucket."""
         self.hold(listed.bucket, listed.union())
         self.copies.add(listed)
+        _hold(self.let_go, listed.bucket, listed.archived)
         self.unsure |= {f"unsure what it holds: {member}": None for member in listed.unsure}
+
+    def settle_archived(self, deep: bool) -> None:
+        """What bucks have let go of is in the archive, as a porter has stated; where there is one, it must be there."""
+        lacking = 0
+        for epoch, buckets in self.let_go.items():
+            for bucket, numbers in buckets.items():
+                rest = numbers - self.held.get(epoch, {}).get(bucket, Ranges())
+                lacking += rest.count
+                if not self.offline:
+                    _hold(self.archived, bucket, {Epoch(*epoch): numbers})
+                    _hold(self.held, bucket, {Epoch(*epoch): rest})
+        if lacking and self.offline:
+            self.troubles.append(f"{lacking} packets were let go of by bucks, and this archive doesn't have them")
+        elif lacking:
+            note = f"{lacking} packets are in the archive, and were not looked at: name it with --archive"
+            (self.troubles if deep else self.notes).append(note)
 
     def clash(self, key: Key, contents: Iterable[bytes]) -> None:
         """Several packets have this key."""
         self.conflicts.setdefault(key, set()).update(contents)
+
+
+def _hold(held: dict[tuple[bytes, int], dict[int, Ranges]], bucket: int, numbers: Numbers) -> None:
+    for epoch, more in numbers.items():
+        buckets = held.setdefault(epoch, {})
+        buckets[bucket] = buckets[bucket] | more if bucket in buckets else more.copy()
 
 
 @dataclass(frozen=True)
@@ -93,11 +117,13 @@ class Audit:
     damage: tuple[Damage, ...]
     troubles: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    archived: Mapping[bytes, int] = field(default_factory=dict)  # tailer -> packets at A3
 
     def document(self) -> dict[str, object]:
         """As JSON."""
         return self.verdict.document(
             copies={tailer.hex(): counts for tailer, counts in self.copies.items()},
+            archived={tailer.hex(): count for tailer, count in self.archived.items()},
             below={tailer.hex(): count for tailer, count in self.below.items()},
             damage=[one.document() for one in self.damage],
             troubles=list(self.troubles),
@@ -105,8 +131,11 @@ class Audit:
         )
 
 
-def audit(env: str, found: Found, start: int = 0, end: int = 0, hosts: Collection[bytes] = ()) -> Audit:
-    """Judge what was found."""
+def audit(
+    env: str, found: Found, start: int = 0, end: int = 0, hosts: Collection[bytes] = (), deep: bool = False
+) -> Audit:
+    """Judge what was found. `deep`: only what was looked at is believed without a word."""
+    found.settle_archived(deep)
     width = max((seal.width for seal in found.seals), default=1)
     start -= start % width  # the bucket that a range begins in belongs to it
     healed = found.coverage.whole()
@@ -120,9 +149,19 @@ def audit(env: str, found: Found, start: int = 0, end: int = 0, hosts: Collectio
     below = found.copies.below(found.seals, found.archived)
     counts = found.copies.counts(), below, tuple(found.damage)
     notes, troubles = _below_text(below, verdict), (*found.troubles, *found.seen.troubles)
+    notes += found.notes
+    archived = _at_a3(found)
     if verdict.state == COMPLETE:  # all that is stated is held, whatever else an unsure buck may hold
-        return Audit(verdict, *counts, (*troubles, *more), (*found.unsure, *notes))
-    return Audit(verdict, *counts, (*troubles, *found.unsure, *more), tuple(notes))
+        return Audit(verdict, *counts, (*troubles, *more), (*found.unsure, *notes), archived)
+    return Audit(verdict, *counts, (*troubles, *found.unsure, *more), tuple(notes), archived)
+
+
+def _at_a3(found: Found) -> dict[bytes, int]:
+    """Tailer -> how many of its packets are in the archive."""
+    counts: Counter[bytes] = Counter()
+    for (tailer, _), buckets in found.archived.items():
+        counts[tailer] += sum(numbers.count for numbers in buckets.values())
+    return dict(+counts)
 
 
 def _below_text(below: Mapping[bytes, int], verdict: Verdict) -> list[str]:

@@ -18,7 +18,7 @@ from itertools import groupby
 import trio
 
 from porter.cluster import Cluster
-from porter.gather import AT_ONCE, Epoch, Numbers, Want, survey, survey_all
+from porter.gather import AT_ONCE, Epoch, Numbers, Survey, Want, survey, survey_all
 from porter.merge import Seen, merged, tangles
 from porter.shelf import QuarantinedError, Shelf
 from porter.source import Clash, Origin, Piece, Scope, Source, Span
@@ -39,6 +39,7 @@ class Bucks:
         self.shelf = Shelf(cluster, memory - memory // 4)
         self.clashes: list[Clash] = []
         self.unsure: set[str] = set()
+        self.archived: dict[int, Numbers] = {}  # by bucket: what is wanted and was let go of for the archive
         self._past = Shelf(cluster, memory // 4)  # where overlaps are looked up; empty as long as there are none
         self._past_of: tuple[bytes, bytes, int] | None = None
         self._owner: dict[Origin, Source] = {}
@@ -60,10 +61,22 @@ class Bucks:
         for at in range(0, len(buckets), AT_ONCE):
             async with trio.open_nursery() as nursery:
                 for found in await survey_all(self.cluster, buckets[at : at + AT_ONCE], host, path):
-                    self.unsure.update(map(str, found.unsure))
+                    self._note(found, self._unskipped)
                     if found.union():
                         nursery.start_soon(self.shelf.fill, found, self._unskipped)
         return [span for span in self.shelf.spans() if (span.host, span.path) == (host, path)]
+
+    def _note(self, found: Survey, want: Want) -> None:
+        """What of a bucket can't be had here for sure."""
+        self.unsure.update(map(str, found.unsure))
+        held = found.union()
+        gone = {
+            epoch: rest
+            for epoch, numbers in found.archived.items()
+            if (rest := want(epoch, numbers) - held.get(epoch, Ranges()))
+        }
+        if gone:
+            self.archived[found.bucket] = gone
 
     async def load(self, span: Span) -> Piece:
         """The rows of a span; QuarantinedError if they can't be read."""
@@ -83,8 +96,9 @@ class Bucks:
         punctual = await self._punctual() if scope.start or scope.end else {}
         for bucket in await self.cluster.buckets():
             found = await survey(self.cluster, bucket.bucket, _only(scope.hosts), _only(scope.paths))
-            self.unsure.update(map(str, found.unsure))
-            await self.shelf.fill(found, self._wanted(bucket.bucket, scope, punctual))
+            wanted = self._wanted(bucket.bucket, scope, punctual)
+            self._note(found, wanted)
+            await self.shelf.fill(found, wanted)
             spans = [span for span in self.shelf.spans(*_points(scope)) if _fits(span, scope)]
             async with aclosing(self._once(spans)) as parts:
                 async for pieces in parts:

@@ -72,6 +72,12 @@ class Bucket:
     packets: int
     last_arrival_ns: int
     unsure: bool
+    archived: bool = False  # some of it was let go of by a buck, because it is in the archive
+
+    @property
+    def held(self) -> bool:
+        """Is there anything of it on any buck, as far as these know?"""
+        return self.packets > 0 or self.unsure
 
 
 @dataclass(frozen=True)
@@ -235,7 +241,7 @@ class Cluster:
         return [[answers[at] for answers in had if at < len(answers)] for at in range(len(questions))]
 
     async def buckets(self, start: int = 0, end: int = 0) -> list[Bucket]:
-        """Every bucket that any member has something of, in order of time; seconds, 0 is open."""
+        """Every bucket that any member has something of, or had before it was archived; seconds, 0 is open."""
         found: dict[int, Bucket] = {}
         for buckets in (await self.buckets_of_each(start, end)).values():
             for one in buckets:
@@ -323,7 +329,8 @@ def _read_seals(texts: Iterable[tuple[bytes, Member]], env: str) -> Sealed:
 
 def _larger(one: Bucket, other: Bucket) -> Bucket:
     sizes = max(one.size, other.size), max(one.packets, other.packets)
-    return Bucket(one.bucket, *sizes, max(one.last_arrival_ns, other.last_arrival_ns), one.unsure or other.unsure)
+    marks = one.unsure or other.unsure, one.archived or other.archived
+    return Bucket(one.bucket, *sizes, max(one.last_arrival_ns, other.last_arrival_ns), *marks)
 
 
 def _nobody(members: Sequence[Member]) -> str:

@@ -140,14 +140,14 @@ def audit_command(since: str, until: str, hosts: tuple[str, ...], deep: bool, ke
         async with AsyncExitStack() as stack:
             shown = stack.enter_context(progress("audit", 0, machine.now))
             archive = archive_of(machine, settings)
+            if settings.reads_bucks:  # before the archive: what they let go of meanwhile is seen there
+                cluster = await stack.enter_async_context(connect(machine, settings))
+                await look_at_bucks(cluster, found, start, end, deep, shown.step)
             if archive is not None:
                 from porter.archive_audit import look_at_archive
 
                 await look_at_archive(stack.enter_context(archive), found, deep)
-            if settings.reads_bucks:
-                cluster = await stack.enter_async_context(connect(machine, settings))
-                await look_at_bucks(cluster, found, start, end, deep, shown.step)
-        done = audit(settings.env, found, start, end, [_bytes(host) for host in hosts])
+        done = audit(settings.env, found, start, end, [_bytes(host) for host in hosts], deep)
         if settings.json_:
             report.json_line(done.document())
         else:
@@ -173,6 +173,29 @@ def archive_command(older: str, **flags: Any) -> None:
             with progress("archive", 0, machine.now) as shown:
                 done = await Archiver(machine, cluster, objects).run(older_s, shown.step)
         return report.archived(done, as_json=settings.json_)
+
+    _run(job, flags)
+
+
+@main.command("prune")
+@click.option("--older", metavar="DURATION", default="48h", show_default=True, help="0s: whatever is archived.")
+@click.option("--dry-run", is_flag=True, help="Verify, say what would go, and let everything be.")
+@click.option("--keys", metavar="FILE", help="Believe verdicts by the public keys in this file as our own.")
+@options(PorterSettings)
+def prune_command(older: str, dry_run: bool, keys: str | None, **flags: Any) -> None:
+    """Let the bucks drop what is in the archive: each object is read back first, and every packet named."""
+
+    async def job(machine: Machine, settings: PorterSettings) -> int:
+        from porter.prune import prune
+
+        if not settings.archive:
+            raise ConfigError("--archive: a folder or s3://bucket/prefix is needed")
+        objects, older_s = open_objects(settings.archive, endpoint=settings.endpoint), _older(older)
+        trusted = read_keys(machine, keys) if keys else frozenset()
+        async with connect(machine, settings) as cluster:
+            with progress("prune", 0, machine.now) as shown:
+                done = await prune(cluster, objects, older_s, shown.step, trusted, dry_run)
+        return report.pruned(done, as_json=settings.json_, dry_run=dry_run)
 
     _run(job, flags)
 
@@ -277,7 +300,9 @@ def _tell_copied(copied: Copied, shortfalls: Sequence[str], gone: Sequence[str])
     for line in (*shortfalls, *gone):
         _say(line)
     if copied.gaps:
-        return SHORTFALL if any(line.startswith(("not asked", "unsure")) for line in shortfalls) else NOT_DONE
+        return (
+            SHORTFALL if any(line.startswith(("not asked", "unsure", "archived")) for line in shortfalls) else NOT_DONE
+        )
     return SHORTFALL if copied.clashes or shortfalls or gone else DONE
 
 

@@ -25,7 +25,7 @@ async def good_copies(
 ) -> tuple[Survey, dict[Key, set[bytes]], list[str]]:
     """The survey without copies that are no good; packets of one key that differ, by content; what was wrong."""
     contents = signed.of_bucket(listed.bucket, listed.union())
-    good = Survey(listed.bucket, {}, set(listed.conflicts), listed.unsure, listed.silent)
+    good = Survey(listed.bucket, {}, set(listed.conflicts), listed.unsure, listed.silent, listed.archived)
     judged: dict[bytes, str] = {}  # digest -> what is wrong with the packet; each is decoded once
     versions: dict[Key, dict[bytes, bytes]] = {}  # digest -> content
     troubles: list[str] = []

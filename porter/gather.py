@@ -65,6 +65,7 @@ class Survey:
     conflicts: set[Key] = field(default_factory=set)
     unsure: list[Member] = field(default_factory=list)
     silent: list[Member] = field(default_factory=list)
+    archived: Numbers = field(default_factory=dict)  # what bucks have let go of, because it is in the archive
 
     @property
     def sure(self) -> bool:
@@ -120,6 +121,8 @@ async def survey_all(cluster: Cluster, buckets: Sequence[int], host: bytes = b""
             assert isinstance(listing, Listing)
             one.held[member] = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.entries}
             one.conflicts.update(Key(*key) for key in listing.conflicts)
+            gone: Numbers = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.archived}
+            one.archived = unite([one.archived, gone])
             if listing.unsure:
                 one.unsure.append(member)
         one.silent = cluster.silent

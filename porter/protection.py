@@ -35,17 +35,18 @@ class Protection:
                 if numbers:
                     self._asked[section.bucket][Epoch(seal.tailer, section.epoch)].append((numbers, copies))
 
-    def lacking(self, bucket: int, held: Iterable[Numbers], members: int) -> Lacks:
+    def lacking(self, bucket: int, held: Iterable[Numbers], members: int, archived: Numbers | None = None) -> Lacks:
         """What of a bucket is on fewer bucks than it should be. `held`: what each of those that answered has.
 
-        What nobody has is not among it: that is lost, and an audit's business.
+        What nobody has is not among it: that is lost, and an audit's business. What is archived needs no copies.
         """
         levels = _levels(held)
         asked: Mapping[Epoch, list[tuple[Ranges, int]]] = self._asked.get(bucket, {})
         found: Lacks = {}
         for epoch, any_copy in levels[0].items():
             lacks: list[tuple[Ranges, int]] = []
-            stated = Ranges()
+            stated = (archived or {}).get(epoch, Ranges())
+            any_copy = any_copy - stated
             for numbers, copies in asked.get(epoch, ()):
                 stated |= numbers
                 _note(lacks, numbers & any_copy, copies, epoch, levels, members)

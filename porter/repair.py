@@ -65,7 +65,7 @@ async def repair(cluster: Cluster, tell: Tell) -> Repaired:
         done.troubles[text] = None
     protection = Protection(sealed.seals)
     due = await cluster.time_s() - SEAL_LAG_S
-    buckets = [one for one in await cluster.buckets() if one.bucket + cluster.width <= due]
+    buckets = [one for one in await cluster.buckets() if one.held and one.bucket + cluster.width <= due]
     for at, bucket in enumerate(reversed(buckets)):
         tell(at, f"of {len(buckets)} buckets")
         await _Bucket(cluster, protection, bucket, done).repair()
@@ -102,7 +102,7 @@ class _Bucket:
     async def _look(self) -> tuple[Survey, dict[bytes, Numbers], Lacks]:
         found = await survey(self.cluster, self.bucket)
         held = self._held(found)
-        return found, held, self._lacks(held)
+        return found, held, self._lacks(held, found.archived)
 
     def _held(self, found: Survey) -> dict[bytes, Numbers]:
         held: dict[bytes, Numbers] = {}
@@ -111,11 +111,11 @@ class _Bucket:
             held[member.node] = {epoch: one - bad[epoch] if epoch in bad else one for epoch, one in numbers.items()}
         return held
 
-    def _lacks(self, held: dict[bytes, Numbers]) -> Lacks:
+    def _lacks(self, held: dict[bytes, Numbers], archived: Numbers) -> Lacks:
         leaving = self._leaving()
         staying = [numbers for node, numbers in held.items() if node not in leaving]  # who leaves hands its own on
         members = [member for member in self.cluster.members if not member.leaving]
-        return self.protection.lacking(self.bucket, staying, len(members))
+        return self.protection.lacking(self.bucket, staying, len(members), archived)
 
     def _places(self) -> dict[bytes, Place]:
         return {

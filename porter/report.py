@@ -16,6 +16,7 @@ from service.run import DONE, SHORTFALL
 
 if TYPE_CHECKING:
     from porter.archive import Archived
+    from porter.prune import Let
     from porter.repair import Repaired
 
 __all__ = ["archived", "audit_table", "clock_text", "json_line", "lines_of", "size_text", "table"]
@@ -62,6 +63,26 @@ def _hour_row(one: Archived) -> Sequence[str]:
     sizes = (size_text(one.raw), size_text(one.stored))
     part = str(one.part) if one.part else "-"
     return (clock_text(one.hour)[:13], part, one.state, str(one.packets), str(one.rows), *sizes, *map(str, counts))
+
+
+def pruned(done: Sequence[Let], *, as_json: bool, dry_run: bool) -> int:
+    """Print what the bucks have let go of, or would; the exit code of the job."""
+    if as_json:
+        for one in done:
+            json_line(one.document())
+    elif done:
+        columns = ("hour", "verdict", "archived", "could go" if dry_run else "copies", "bytes", "files", "kept")
+        table("", columns, map(_let_row, done))
+        for line in dict.fromkeys(line for one in done for line in one.troubles):
+            print(line)
+    else:
+        print("the bucks hold nothing that is old enough")
+    return SHORTFALL if any(one.short for one in done) else DONE
+
+
+def _let_row(one: Let) -> Sequence[str]:
+    counts = str(one.named), str(one.packets), size_text(one.bytes), str(one.parts), str(one.kept)
+    return clock_text(one.hour)[:13], one.verdict or "-", *counts
 
 
 def retired(done: Retired, *, as_json: bool) -> int:

@@ -56,13 +56,14 @@ async def status(cluster: Cluster, tell: Tell) -> Status:
 def _node(member: Member, buckets: Sequence[Bucket] | None) -> Node:
     if buckets is None:
         return Node(member)
+    held = [one for one in buckets if one.held]  # without what was let go of
     return Node(
         member,
-        buckets=len(buckets),
-        packets=sum(one.packets for one in buckets),
-        size=sum(one.size for one in buckets),
-        last_arrival_ns=max((one.last_arrival_ns for one in buckets), default=0),
-        unsure=sum(one.unsure for one in buckets),
+        buckets=len(held),
+        packets=sum(one.packets for one in held),
+        size=sum(one.size for one in held),
+        last_arrival_ns=max((one.last_arrival_ns for one in held), default=0),
+        unsure=sum(one.unsure for one in held),
     )
 
 
@@ -94,7 +95,7 @@ def status_tables(now: Status) -> None:
     """Print it for people."""
     columns = ("address", "host", "zone", "state", "buckets", "packets", "stored", "free", "last arrival")
     table(f"env {now.env}, buckets of {now.width} s", columns, map(_node_row, now.nodes))
-    table("", ("host", "tailer", "verdict", "as of seal", "lag", "packets", "raw", "copies"), _tailer_rows(now))
+    table("", ("host", "tailer", "verdict", "as of seal", "lag", "packets", "raw", "copies", "A3"), _tailer_rows(now))
     for line in lines_of(now.audit):
         print(line)
 
@@ -131,6 +132,7 @@ def _tailer_rows(now: Status) -> list[Sequence[str]]:
                 str(account.packets) + (f" +{account.unstated} unsealed" if account.unstated else ""),
                 size_text(account.raw),
                 ", ".join(f"{packets} x {count}" for count, packets in sorted(copies.items()) if packets) or "-",
+                str(now.audit.archived.get(account.tailer, 0)),
             )
         )
     return rows

@@ -57,7 +57,8 @@ async def generations(reader: Reader, host: bytes, path: bytes) -> list[Generati
     for span in await reader.spans(host, path):
         streams[span.source].append(span)
     if not streams:
-        raise UnknownFileError(_unknown(host, path, await reader.names()))
+        archived = [line for line in reader.shortfalls() if line.startswith("archived")]
+        raise UnknownFileError(archived[0] if archived else _unknown(host, path, await reader.names()))
     found = []
     for spans in streams.values():
         spans.sort(key=lambda span: (span.first, span.end, span.rank))

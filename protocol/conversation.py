@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocol.messages import (
+    Archived,
     Buckets,
     BucketsAre,
     Clock,
@@ -29,6 +30,7 @@ from protocol.messages import (
     Ok,
     PacketIs,
     Peers,
+    Pruned,
     Pull,
     Put,
     Receipt,
@@ -60,6 +62,7 @@ ANSWERS: Final[dict[type[Message], tuple[type[Message], ...]]] = {
     Seals: (SealsAre, Done, No),
     Streams: (StreamsAre, Done, No),
     Roster: (RosterIs, No),
+    Archived: (Pruned, No),
     Pull: (Done, No),
     Settle: (Ok, No),
     Live: (LiveRows, Missed, Done, No),
@@ -71,7 +74,7 @@ _READ: Final = frozenset({Peers, Clock, Buckets, List, Get, Seals, Streams, Have
 MAY_ASK: Final[dict[str, frozenset[type[Message]]]] = {
     "tailer": frozenset({Put, SealPut, Have, Covered, Peers, Clock, List, Get, Seals, Roster, Watch}),
     "buck": _READ | {Gossip, Pull},
-    "porter": _READ | {Pull, Settle, Live},
+    "porter": _READ | {Archived, Pull, Settle, Live},
     "archie": frozenset({Peers, Clock, Buckets, Streams, Live}),
     "admin": _READ | {RetirePut, Pull, Settle},
 }

@@ -15,6 +15,7 @@ BuckError
 │   ├── ColumnsError           a packet's body; also a saved state of the kernel
 │   ├── SealError              also a signature that does not fit
 │   ├── RosterError            a retirement that is none, or is not signed by the key it names
+│   ├── StatementError         the same of a statement of what is archived
 │   └── EventError
 └── QueryError                 a query that can't be read, with the place where it went wrong
 
@@ -85,6 +86,10 @@ class SealError(FormatError):
 
 class RosterError(FormatError):
     """Not a retirement of a node, or not signed by the key that it names."""
+
+
+class StatementError(FormatError):
+    """Not a statement of what is archived, or one whose signature does not fit."""
 
 
 class EventError(FormatError):

@@ -43,6 +43,7 @@ PacketBytes: TypeAlias = Annotated[bytes | memoryview, Bulk(1, limits.PACKET_SIZ
 SealBytes: TypeAlias = Annotated[bytes, Blob(1, limits.SEAL_SIZE_MAX)]
 RetirementBytes: TypeAlias = Annotated[bytes, Blob(1, limits.RETIREMENT_SIZE_MAX)]
 Held: TypeAlias = Annotated[tuple[tuple[bytes, int, Ranges], ...], Many(held, limits.ENTRIES_MAX)]
+StatementBytes: TypeAlias = Annotated[bytes, Blob(1, limits.STATEMENT_SIZE_MAX)]
 PeerList: TypeAlias = Annotated[tuple[Peer, ...], Many(peer, limits.PEERS_MAX)]
 
 

@@ -12,6 +12,7 @@ PACKET_VERSION: Final = 1  # of a packet's body; the envelope has none, since it
 EVENT_VERSION: Final = 1  # Event v1's first byte
 SEAL_VERSION: Final = 1  # first member of a seal
 ROSTER_VERSION: Final = 1  # first member of a retirement
+STATEMENT_VERSION: Final = 1  # first member of a statement of what is archived
 POINT_HZ: Final = (
     100_000_000  # points are units of 10 ns: fits a signed 64-bit integer for thousands of years, ns wouldn't past 2262
 )
@@ -51,6 +52,8 @@ SEAL_PACKETS_MAX: Final = 200_000  # packets that one seal adds: what its size h
 RETIREMENT_SIZE_MAX: Final = 1_024  # two names, two keys and some numbers
 RETIRED_MAX: Final = 4_096  # nodes retired in an env, ever: 4 MiB of a buck's memory, and of an answer
 ROSTER_MAX: Final = 32_768  # tailers expected in an env: with the longest names 9 MiB of an answer
+STATEMENT_PACKETS_MAX: Final = 700_000  # packets named at once: more than one bucket file takes by its memory
+STATEMENT_SIZE_MAX: Final = 15 << 20  # 16 bytes each, and their keys: it must fit a frame
 
 # --- wire ---------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,10 @@ from protocol.packet import Key
 from protocol.ranges import Ranges
 from protocol.roster import Expected
 from protocol.schema import Blob, Flag, Group, Many, Number, Set, Text, Word
+from protocol.upkeep import Archived as Archived
+from protocol.upkeep import Pruned as Pruned
+from protocol.upkeep import Pull as Pull
+from protocol.upkeep import Settle as Settle
 
 ROLES: Final = ("tailer", "buck", "porter", "archie", "admin")
 REASONS: Final = (
@@ -226,14 +230,14 @@ class Buckets(Message):
 
 @dataclass(frozen=True, slots=True)
 class BucketsAre(Message):
-    """(bucket, bytes, packets, last arrival in ns, unsure) each."""
+    """(bucket, bytes, packets, last arrival in ns, unsure, archived: some was here and is in the archive) each."""
 
     tag: ClassVar[int] = 33
     size_max: ClassVar[int] = limits.LIST_FRAME_MAX
     ask: f.Ask
     buckets: Annotated[
-        tuple[tuple[int, int, int, int, bool], ...],
-        Many(Group(f.u32, f.u64, f.u64, f.u64, Flag()), limits.BUCKETS_MAX),
+        tuple[tuple[int, int, int, int, bool, bool], ...],
+        Many(Group(f.u32, f.u64, f.u64, f.u64, Flag(), Flag()), limits.BUCKETS_MAX),
     ]
 
 
@@ -250,15 +254,19 @@ class List(Message):
 
 @dataclass(frozen=True, slots=True)
 class Listing(Message):
-    """(tailer, epoch, numbers) each. `conflicts`: keys under which two different packets are here."""
+    """(tailer, epoch, numbers) each. `conflicts`: keys under which two different packets are here.
+
+    `archived`: packets that were here, and were let go of because a porter has stated that they are in the archive.
+    """
 
     tag: ClassVar[int] = 35
-    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
+    size_max: ClassVar[int] = 2 * limits.LIST_FRAME_MAX
     ask: f.Ask
     bucket: f.U32
     entries: f.Held
     unsure: f.Yes
     conflicts: Annotated[tuple[Key, ...], Many(Group(f.node, f.u64, f.u64, make=Key), limits.ENTRIES_MAX)]
+    archived: f.Held = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,34 +352,13 @@ class RosterIs(Message):
     retired: Annotated[tuple[bytes, ...], Many(Blob(1, limits.RETIREMENT_SIZE_MAX), limits.RETIRED_MAX)]
 
 
-@dataclass(frozen=True, slots=True)
-class Pull(Message):
-    """Fetch these packets of one bucket from that buck, and keep them. Done, once they are fsynced, says which not."""
-
-    tag: ClassVar[int] = 51
-    size_max: ClassVar[int] = limits.LIST_FRAME_MAX
-    ask: f.Ask
-    bucket: f.U32
-    source: f.Node
-    keys: f.Held
-
-
-@dataclass(frozen=True, slots=True)
-class Settle(Message):
-    """What is stated of this bucket was compared with what all bucks hold: vouch for it again."""
-
-    tag: ClassVar[int] = 53
-    ask: f.Ask
-    bucket: f.U32
-
-
 Question: TypeAlias = (
     Put | SealPut | Have | Covered | Peers | Gossip | Clock | RetirePut | Buckets | List | Get | Seals | Streams
-    | Roster | Pull | Settle | Live | Watch
+    | Roster | Archived | Pull | Settle | Live | Watch
 )  # fmt: skip
 Answer: TypeAlias = (
     Ok | No | Done | Receipt | Intervals | View | ClockIs | BucketsAre | Listing | PacketIs | SealsAre | StreamsAre
-    | RosterIs | LiveRows | Missed
+    | RosterIs | Pruned | LiveRows | Missed
 )  # fmt: skip
 
 MESSAGES: Final[dict[int, type[Message]]] = {
@@ -379,7 +366,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     for kind in (
         Hello, No, Ok, Done, Put, SealPut, Have, Receipt, Covered, Intervals, Peers, View, Gossip, Clock, ClockIs,
         RetirePut, Buckets, BucketsAre, List, Listing, Get, PacketIs, Seals, SealsAre, Streams, StreamsAre,
-        Roster, RosterIs, Live, LiveRows, Pull, Settle, Missed, Watch,
+        Roster, RosterIs, Live, LiveRows, Archived, Pull, Settle, Missed, Pruned, Watch,
     )
 }  # fmt: skip
-RESERVED: Final = {50: "archived", 52: "handshake"}
+RESERVED: Final = {52: "handshake"}

@@ -32,7 +32,7 @@ else:
 
 __all__ = [
     "MAGIC", "OVERHEAD", "PREFIX_SIZE", "Buffer", "Class", "Header", "Key", "Packer", "Packet", "Run", "StreamRef",
-    "build", "peek", "read", "unpack",
+    "build", "header_end", "peek", "read", "unpack",
 ]  # fmt: skip
 
 MAGIC: Final = b"BUK1"
@@ -78,6 +78,13 @@ def peek(buffer: Buffer, at: int = 0) -> int:
     if head > limits.HEADER_MAX or body > limits.PACKET_BODY_MAX or size > limits.PACKET_SIZE_MAX:
         raise PacketError(f"a packet that claims {head} + {body} bytes")
     return size
+
+
+def header_end(buffer: Buffer) -> int:
+    """Where the header of the packet ends that begins with these bytes (12 or more); errors as those of `peek`."""
+    peek(buffer)
+    head: int = PREFIX.unpack_from(buffer)[1]
+    return PREFIX_SIZE + head
 
 
 def read(data: bytes | memoryview, *, verify: bool = True) -> Packet:

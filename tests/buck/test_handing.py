@@ -29,9 +29,9 @@ def test_each_packet_keeps_the_number_of_its_copies_up_to_three(
         should = min(3, has + 1, len(others))
         assert counted(lacks).get(number) == (should if has < should else None)
     assert not set(counted(lacks)) - mine
-    assert counted(still_lacking(lacks, having)) == counted(lacks)
+    assert counted(still_lacking(lacks, having, {})) == counted(lacks)
     given_on = {node: {GROUP: holdings[GROUP] | ranges(mine)} for node, holdings in having.items()}
-    assert still_lacking(lacks, given_on) == {}
+    assert still_lacking(lacks, given_on, {}) == {}
 
 
 @given(sets, st.integers(1, 7))

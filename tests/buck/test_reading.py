@@ -23,8 +23,8 @@ async def test_buckets_are_told_with_size_packets_and_arrival(world: World) -> N
     await store.put(made(1))
     await store.put(made(0, bucket=BUCKET - WIDTH))
     arrival = store.machine.time_ns()
-    one = BucketFacts(BUCKET, len(make(0)) * 2, 2, arrival, False)
-    two = BucketFacts(BUCKET - WIDTH, len(make(0)), 1, arrival, False)
+    one = BucketFacts(BUCKET, len(make(0)) * 2, 2, arrival, False, False)
+    two = BucketFacts(BUCKET - WIDTH, len(make(0)), 1, arrival, False, False)
     for _ in range(2):
         found = buckets(store, 0, 1 << 32)
         assert [fact._replace(last_arrival_ns=arrival) for fact in found] == [two, one]

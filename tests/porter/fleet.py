@@ -25,6 +25,7 @@ from protocol.kernel import Stream
 from protocol.limits import BUCKETS_MAX, PACKET_VERSION, POINT_HZ
 from protocol.link import Link
 from protocol.messages import (
+    Archived,
     Buckets,
     BucketsAre,
     Clock,
@@ -41,6 +42,7 @@ from protocol.messages import (
     PacketIs,
     Peer,
     Peers,
+    Pruned,
     RetirePut,
     Roster,
     RosterIs,
@@ -53,6 +55,7 @@ from protocol.messages import (
 from protocol.packet import Class, Header, Key, Packet, build, read
 from protocol.ranges import Ranges
 from protocol.roster import Expected
+from protocol.statement import Statement
 from service.machine import RealMachine
 from tailer.blocks import Blocks, Source
 
@@ -161,6 +164,7 @@ class FakeBuck:
     mute: tuple[type[Message], ...] = ()  # questions that are never answered
     asked: list[Message] = field(default_factory=list)
     given: int = 0
+    stated: list[Statement] = field(default_factory=list)  # what porters said is archived; nothing goes
     buckets_max: int = BUCKETS_MAX  # in one answer
 
     def put(self, packets: Iterable[Packet]) -> None:
@@ -219,14 +223,17 @@ class FakeBuck:
             case RetirePut(ask, retirement):
                 self.retired.append(retirement)
                 return [Ok(ask, 2, False)]
+            case Archived(ask, statement):
+                self.stated.append(Statement.read(statement))
+                return [Pruned(ask, 0, 0, 0, 0, "")]
             case Streams(ask, bucket):
                 return [StreamsAre(ask, tuple(self._streams(bucket))), Done(ask, ())]
         raise AssertionError(message)
 
-    def _bucket(self, bucket: int) -> tuple[int, int, int, int, bool]:
+    def _bucket(self, bucket: int) -> tuple[int, int, int, int, bool, bool]:
         packets = self.packets[bucket]
         arrival = self.arrivals.get(bucket, 0) * 10**9 or 1
-        return bucket, sum(len(packet.data) for packet in packets), len(packets), arrival, self.unsure
+        return bucket, sum(len(packet.data) for packet in packets), len(packets), arrival, self.unsure, False
 
     def _matching(self, bucket: int, host: bytes, path: bytes) -> Iterable[Packet]:
         for packet in self.packets.get(bucket, []):

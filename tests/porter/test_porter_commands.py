@@ -25,7 +25,7 @@ def test_the_jobs_that_are_listed_are_those_that_work() -> None:
     result = run("--help")
     assert result.exit_code == 0
     commands = [line.split()[0] for line in result.output.partition("Commands:")[2].splitlines() if line.strip()]
-    assert commands == ["archive", "audit", "cat", "certify", "grep", "key", "repair", "retire", "status"]
+    assert commands == ["archive", "audit", "cat", "certify", "grep", "key", "prune", "repair", "retire", "status"]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_what_no_peer_would_take_is_not_sent() -> None:
 def test_a_set_in_a_message_has_one_form_and_stays_within_u64() -> None:
     for edges in ([3, 2], [1], [1, 2, 2, 3], [0, 2**64 + 1], [-1, 3], "12"):
         try:
-            payload = pack([1, 300, [[KEY.node, 5, edges]], False, []])
+            payload = pack([1, 300, [[KEY.node, 5, edges]], False, [], []])
         except OverflowError:
             continue
         with pytest.raises(RemoteProtocolError, match=r"Listing\.entries"):

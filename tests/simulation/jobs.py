@@ -17,6 +17,7 @@ from porter.bucks import Bucks
 from porter.cluster import Cluster, open_cluster
 from porter.commands import FORESEEN
 from porter.objects import MemoryObjects
+from porter.prune import Let, prune
 from porter.reader import Reader
 from porter.settings import PorterSettings
 from porter.transfer import UnknownFileError, cat, generations
@@ -81,6 +82,11 @@ class Jobs:
     async def archive(self, machine: SimMachine, cluster: Cluster) -> list[Archived]:
         """All that is there goes into the archive."""
         return await Archiver(machine, cluster, self.objects).run(0, _quiet)
+
+    async def prune(self, cluster: Cluster) -> list[Let]:
+        """What is archived goes from the bucks."""
+        keys = [key_of(name).public for name in self.fleet.porters]
+        return await prune(cluster, self.objects, 0, _quiet, keys)
 
     async def audit(self, cluster: Cluster, deep: bool = False) -> Audit:
         """What the bucks can prove."""
