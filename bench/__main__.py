@@ -34,6 +34,7 @@ BENCHES = [
     "latency",
     "live",
     "memory",
+    "failover",
     "chaos",
 ]
 # Together they import every library that a measured process does.

@@ -199,7 +199,7 @@ class Run:
 
     def _compare(self, where: str, peers: list[str], archive: str) -> Counts:
         written = self._written()
-        read = read_back(written, root=self.cluster.root, peers=peers, archive=archive)
+        read = read_back(written, root=self.cluster.root, peers=peers, archive=archive, env=self.cluster.env_name)
         back = {path: one.data for path, one in read.items()}
         self.result.why += [f"{where}: {text}" for text in judge(written, back, drained=True).why]
         self.result.why += [f"{where}: {text}" for one in read.values() for text in one.complaints]
@@ -232,7 +232,9 @@ def play(seed: int, parent: Path, *, seconds: float = RUN_S) -> Result:
     with contextlib.ExitStack() as stack:
         for i in range(bucks if mounted else 0):
             stack.enter_context(befalling.small_disk(root / f"buck{i}" / "disk0", DISK_SIZE))
-        cluster = stack.enter_context(Cluster(root, bucks, width=f"{WIDTH_S}s", proxied=range(bucks)))
+        # An env of its own: a run at its side, or the next one, may be given ports that this one had.
+        env = f"chaos{seed}"
+        cluster = stack.enter_context(Cluster(root, bucks, env_name=env, width=f"{WIDTH_S}s", proxied=range(bucks)))
         run = Run(cluster, seed, mounted=mounted, seconds=seconds)
         try:
             run.play()

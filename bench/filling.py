@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +13,14 @@ from bench.measure import FailedError, Spent, ended
 
 
 @contextmanager
-def fresh(root: Path, bucks: int = 2) -> Iterator[Cluster]:
+def fresh(
+    root: Path, bucks: int = 2, *, width: str = "300s", proxied: Collection[int] = (), env_name: str = "prod"
+) -> Iterator[Cluster]:
     """Empty bucks in an empty folder, which is removed again."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     try:
-        with Cluster(root, bucks) as cluster:
+        with Cluster(root, bucks, width=width, proxied=proxied, env_name=env_name) as cluster:
             yield cluster
     finally:
         shutil.rmtree(root, ignore_errors=True)

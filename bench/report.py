@@ -21,7 +21,7 @@ BEGIN, END = "<!-- figures, written by `python -m bench --document` -->", "<!-- 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. `most` and `least` are what is to be reached; None: told for information."""
+    """One figure. `most` and `least` are what is to be reached; None: told for information. `every`: by every run."""
 
     bench: str
     what: str
@@ -30,15 +30,15 @@ class Row:
     most: float | None = None
     least: float | None = None
     note: str = ""
+    every: bool = False
 
     @property
     def reached(self) -> bool | None:
-        """Is the median where it should be? None where nothing was promised."""
+        """Is the median, or each run, where it should be? None where nothing was promised."""
         if self.most is None and self.least is None:
             return None
-        return (self.most is None or self.value.median <= self.most) and (
-            self.least is None or self.value.median >= self.least
-        )
+        high, low = (self.value.high, self.value.low) if self.every else (self.value.median, self.value.median)
+        return (self.most is None or high <= self.most) and (self.least is None or low >= self.least)
 
     @property
     def target(self) -> str:

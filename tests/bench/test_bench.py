@@ -181,6 +181,13 @@ def test_a_row_knows_whether_its_median_is_where_it_should_be(
     assert Row("bench", "what", spread([0.0, value, 9.0]), "x", most, least).reached is reached
 
 
+def test_a_row_that_every_run_must_reach_is_judged_by_the_worst() -> None:
+    values = spread([1.0, 2.0, 9.0])
+    assert Row("bench", "what", values, "x", most=9.0, every=True).reached
+    assert not Row("bench", "what", values, "x", most=8.0, every=True).reached
+    assert not Row("bench", "what", values, "x", least=1.5, every=True).reached
+
+
 def test_what_fails_is_not_measured() -> None:
     assert run(["sh", "-c", "exit 3"], codes=(3,)).wall_s > 0
     with pytest.raises(FailedError, match="exit 3"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import chaos
+from bench import chaos, failover
 from bench.proxy import Proxy
 
 HELD_S = 0.2
@@ -90,3 +90,12 @@ def test_a_run_of_chaos_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert result.bucks == result.archive
     assert result.bucks.written >= chaos.STEP_LINES
     assert "acked events lost 0, duplicates 0, phantoms 0; valid 1 of 1" in chaos.summary([result])
+
+
+def test_a_failover_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "WARM_S", 0.5)
+    monkeypatch.setattr(failover, "AFTER_S", 0.5)
+    found = failover.once(tmp_path / "cluster", 500_000, failover.killed)
+    assert found.before > 0
+    assert 0 < found.worst < failover.END_S
+    assert 0 < found.silent <= found.worst + 1

@@ -1,0 +1,216 @@
+"""The worst put to A1 of any packet under load when a buck is killed, stopped, cut off, comes back, or all are killed.
+
+Four bucks, and two senders that are the tailer's own sending half (bench/placing.py), 64 KiB packets. How much they can
+place at full speed is measured first; then they send 60 % of that, one run a fault, a fresh cluster for each run. The
+one that is hit stands behind a proxy in all runs. After a fault whose victim keeps silent the product asks another buck
+after SILENT_S; that is the time-out that the limits speak of. "Worst" is over all packets whose way overlapped with
+anything after the fault; "without any ack" is the longest time in which no packet at all got its second ack.
+
+bench/returning.py measures the rest: what a returning buck costs the others, and one that is dead for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from bench import befalling, returning
+from bench.cluster import Cluster
+from bench.filling import fresh
+from bench.measure import ROOT, FailedError, spread
+from bench.options import Options
+from bench.report import Row
+from tailer.send import SILENT_S
+
+BUCKS, SENDERS, VICTIM = 4, 2, 1
+PACKET_SIZE = 64 << 10
+SHARE = 0.6
+FULL_S, WARM_S, AFTER_S = 5.0, 2.0, 3.0
+END_S = 60.0
+OTHERS = "NATS JetStream R3: 8.1 s without any ack after a kill -9, Kafka 8.4-11.9 s"
+
+
+@dataclass
+class Found:
+    """One run. Seconds."""
+
+    before: float  # the worst packet before the fault
+    worst: float
+    silent: float  # the longest time without any ack
+
+
+class Load:
+    """Senders at a rate each, from `with` on."""
+
+    def __init__(self, cluster: Cluster, rate: float, senders: int = SENDERS) -> None:
+        self.cluster = cluster
+        self._processes = [self._sender(n, rate) for n in range(senders)]
+
+    def _sender(self, n: int, rate: float) -> subprocess.Popen[bytes]:
+        log = (self.cluster.logs / f"sender{n}.log").open("ab")
+        words = [sys.executable, "-m", "bench.placing", "--journal", str(self.cluster.root / f"sender{n}")]
+        words += ["--name", f"sender{n}", "--rate", str(rate), "--size", str(PACKET_SIZE)]
+        words += ["--members", str(len(self.cluster.bucks))]
+        for address in self.cluster.addresses():
+            words += ["--to", address]
+        with log:
+            return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+
+    def __enter__(self) -> Load:
+        for process in self._processes:
+            assert process.stdout
+            if process.stdout.readline() != b"ready\n":
+                raise FailedError(f"a sender did not start: {self.cluster.logs}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    def end(self) -> list[tuple[float, float]]:
+        """When each packet was begun and stored, in the order of the latter. FailedError if one never was."""
+        for process in self._processes:
+            assert process.stdin
+            process.stdin.close()
+            process.stdin = None
+        with ThreadPoolExecutor() as pool:
+            outputs = list(pool.map(lambda process: process.communicate(timeout=END_S)[0], self._processes))
+        found = [(begun, stored) for output in outputs for begun, stored in json.loads(output)]
+        if late := sum(stored is None for _, stored in found):
+            raise FailedError(f"{late} packets of {len(found)} were never stored twice")
+        return sorted(found, key=lambda one: one[1])
+
+
+def full_load(folder: Path) -> float:
+    """Bytes of packets a second that all senders together bring to A1 when nothing holds them back."""
+    with fresh(folder, BUCKS, proxied=(VICTIM,)) as cluster, Load(cluster, 0.0) as load:
+        time.sleep(WARM_S / 2)
+        begin = time.monotonic()
+        time.sleep(FULL_S)
+        end = time.monotonic()
+        placed = [stored for _, stored in load.end() if begin <= stored < end]
+    return len(placed) * PACKET_SIZE / FULL_S
+
+
+# --- faults: each does what is to be done while the load goes on, and returns since when it counts ------------------
+
+
+def killed(cluster: Cluster) -> float:
+    begin = time.monotonic()
+    befalling.kill(cluster, VICTIM)
+    time.sleep(AFTER_S)
+    return begin
+
+
+def stopped(cluster: Cluster) -> float:
+    begin = time.monotonic()
+    heal = befalling.stop(befalling.buck(cluster, VICTIM))
+    time.sleep(AFTER_S)
+    heal()
+    time.sleep(AFTER_S / 2)
+    return begin
+
+
+def cut_off(cluster: Cluster) -> float:
+    begin = time.monotonic()
+    heal = befalling.cut(cluster, VICTIM)
+    time.sleep(AFTER_S)
+    heal()
+    time.sleep(AFTER_S / 2)
+    return begin
+
+
+def returned(cluster: Cluster) -> float:
+    heal = befalling.kill(cluster, VICTIM)
+    time.sleep(AFTER_S)
+    begin = time.monotonic()
+    heal()
+    time.sleep(AFTER_S)
+    return begin
+
+
+def once(folder: Path, rate: float, fault: Callable[[Cluster], float]) -> Found:
+    """A run with a fault in it."""
+    with fresh(folder, BUCKS, proxied=(VICTIM,)) as cluster, Load(cluster, rate / SENDERS) as load:
+        time.sleep(WARM_S)
+        begin = fault(cluster)
+        end = time.monotonic()
+        found = load.end()
+    before = [stored - begun for begun, stored in found if begin - WARM_S / 2 < stored < begin]
+    after = [stored - begun for begun, stored in found if stored >= begin and begun < end]
+    return Found(max(before), max(after), _longest_silence(found, begin, end))
+
+
+def _longest_silence(found: list[tuple[float, float]], begin: float, end: float) -> float:
+    acks = [stored for _, stored in found if begin <= stored <= end]
+    return max(later - earlier for earlier, later in pairwise([begin, *acks, end]))
+
+
+def all_killed(folder: Path, rate: float) -> tuple[float, float]:
+    """All bucks are killed and started again at once. From the moment at which the second of them listens: seconds
+    until the first packet is stored, and until the last is that had been begun before."""
+    with fresh(folder, BUCKS, proxied=(VICTIM,)) as cluster, Load(cluster, rate / SENDERS) as load:
+        time.sleep(WARM_S)
+        for i in range(BUCKS):
+            befalling.kill(cluster, i)
+        dead = time.monotonic()
+
+        def back(i: int) -> float:
+            cluster.start(i)
+            return time.monotonic()
+
+        with ThreadPoolExecutor(BUCKS) as pool:
+            second = sorted(pool.map(back, range(BUCKS)))[1]
+        time.sleep(AFTER_S)
+        found = load.end()
+    first = min(stored for _, stored in found if stored > dead)
+    return max(0.0, first - second), max(stored for begun, stored in found if begun < second) - second
+
+
+FAULTS: dict[str, tuple[Callable[[Cluster], float], float]] = {
+    "kill -9": (killed, 0.3),
+    "SIGSTOP": (stopped, SILENT_S + 0.3),
+    "black hole": (cut_off, SILENT_S + 0.3),
+    "return": (returned, 0.3),
+}
+
+
+def run(options: Options) -> list[Row]:
+    folder = options.folder / "cluster"
+    full = [full_load(folder)]
+    rate = SHARE * full[0]
+    note = f"{rate / 1e6:.0f} MB/s of packets, {SHARE:.0%} of full load; {BUCKS} bucks, {SENDERS} senders"
+    rows = [Row("failover", "full load", spread([one / 1e6 for one in full]), "MB/s")]
+    for name, (fault, most) in FAULTS.items():
+        runs = [once(folder, rate, fault) for _ in range(options.runs)]
+        rows += _rows(name, runs, most, note)
+    times = [all_killed(folder, rate) for _ in range(options.runs)]
+    rows += [
+        Row("failover", "all killed: second buck back to the first ack", spread([one for one, _ in times]), "s"),
+        _worst("all killed: second buck back to the last that waited", [one for _, one in times], 1.0, note),
+    ]
+    return [*rows, *returning.run(options)]
+
+
+def _rows(name: str, runs: list[Found], most: float, note: str) -> list[Row]:
+    return [
+        _worst(f"{name}: worst put to A1", [one.worst for one in runs], most, note),
+        Row("failover", f"{name}: without any ack", spread([one.silent for one in runs]), "s", note=OTHERS),
+        Row("failover", f"{name}: worst before it", spread([one.before for one in runs]), "s"),
+    ]
+
+
+def _worst(what: str, seconds: list[float], most: float, note: str) -> Row:
+    """A limit for any packet is one for every run, whatever the median is."""
+    kept = sum(one <= most for one in seconds)
+    note = f"{kept} of {len(seconds)} runs; {note}"
+    return Row("failover", what, spread(seconds), "s", most=most, note=note, every=True)
