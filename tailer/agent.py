@@ -281,9 +281,11 @@ class Agent:
         unread = inputs.known.waiting()
         if unread:
             log.error("files could not be read", count=len(unread), first=unread[0].where)
+        if inputs.known.left_out:
+            log.error("files were left out: they are too many", count=inputs.known.left_out)
         if outcome[0].code:
             log.error("not everything is done", why=outcome[0].text)
-        return NOT_DONE if unread else outcome[0].code
+        return NOT_DONE if unread or inputs.known.left_out else outcome[0].code
 
     async def _give_up(self, inputs: "Inputs", reading: trio.CancelScope) -> None:
         """End reading when nothing has moved for as long as `--patience`: the journal is full and no buck takes any."""

@@ -88,7 +88,9 @@ class TailerSettings(LinkSettings):
         5.0,
         description="A file renamed out of sight or deleted is given up when nothing came for so long.",
     )
-    open_files: int = Field(512, ge=4, description="Files kept open. More are followed, and opened in turn.")
+    open_files: int = Field(
+        512, ge=4, description="Files kept open. More are followed, 16,000 at most, and opened in turn."
+    )
     classes: tuple[ClassRule, ...] = Field((), description="Rules that say how precious which lines are.")
 
     @model_validator(mode="after")

@@ -21,6 +21,9 @@ from tailer.inputs.files import Found, Key, Sweep, key_of
 from tailer.inputs.follow import Follow
 from tailer.inputs.naming import Naming
 
+# Each costs some 2.5 KiB in a checkpoint, and with a long path 4; a checkpoint is one record of the journal (64 MiB).
+FILES_MAX = 16_000
+
 log = get_log("tailer.files")
 
 
@@ -36,6 +39,7 @@ class Known:
         self.note_unread: Callable[[int, Class], None] = lambda size, kind: None  # of a file that went unread
         self._rotate_wait_s = rotate_wait_s
         self._swept = False
+        self.left_out = 0  # files that fit the patterns, and are more than can be followed
 
     def states(self) -> tuple[StreamState, ...]:
         """All streams, for a checkpoint."""
@@ -65,8 +69,12 @@ class Known:
         """Take in what a sweep found; the files that deserve a look now."""
         self.by_name = {}
         wanted = []
+        left_out = 0
         for key, found in sweep.files.items():
             follow = self.follows.get(key)
+            if follow is None and self._is_full and key not in self.naming.awaited:
+                left_out += 1
+                continue
             if follow is None:
                 follow = self.follows[key] = Follow(self.disk, found)
                 follow.is_first = not self._swept
@@ -76,11 +84,22 @@ class Known:
             elif found.stat != follow.seen or follow.waits:
                 wanted.append(follow)
             self._see(follow, found)
+        self._tell_left_out(left_out)
         wanted.sort(key=lambda follow: follow.key not in self.naming.awaited)  # first the known: others may be copies
         if sweep.whole:
             wanted += self._look_for(sweep, now)
             self._swept = True
         return wanted
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.follows) + len(self.naming.awaited) >= FILES_MAX
+
+    def _tell_left_out(self, count: int) -> None:
+        if count and not self.left_out:
+            advice = "narrow the patterns, --exclude some, or give them to a second tailer with a journal of its own"
+            log.error("more files than can be followed", most=FILES_MAX, left_out=count, what=advice)
+        self.left_out = count
 
     def _see(self, follow: Follow, found: Found) -> None:
         if follow.where not in (found.path, *found.aliases):

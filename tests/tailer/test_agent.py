@@ -125,6 +125,22 @@ def test_once_brings_everything_to_three_bucks_and_says_goodbye() -> None:
     run(scenario)
 
 
+def test_once_that_leaves_files_out_is_not_done(said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailer.inputs.known.FILES_MAX", 2)
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, writer = cluster(world, nursery, 3), Writer(world)
+        for name in "abc":
+            writer.write(name, 10)
+        tailer = Tailer(world, nursery, once=True)
+        tailer.start()
+        assert await tailer.ended() == NOT_DONE
+        assert len(lines(bucks)) == 20
+        assert "files were left out" in said.getvalue()
+
+    run(scenario)
+
+
 def test_once_after_once_sends_only_what_is_new() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         bucks, writer = cluster(world, nursery, 3), Writer(world)

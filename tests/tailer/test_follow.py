@@ -1,10 +1,13 @@
 """Following: growth, rotation, truncation, deletion. The files are real, the clock is the test's."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Hosts = Callable[..., Any]
 
@@ -51,6 +54,29 @@ async def test_T13_more_files_than_may_be_open_are_all_read(host: Hosts, tmp_pat
         assert h.open_now <= 4
     await h.settle()
     assert all(h.text(f"{name}.log") == lines(0, 5, f"file {name}") for name in range(30))
+
+
+async def test_of_too_many_files_some_are_left_out_and_it_is_said(
+    host: Hosts, tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is one record: what it can't hold must not end the tailer."""
+    monkeypatch.setattr("tailer.inputs.known.FILES_MAX", 3)
+    h = host("*.log")
+    for name in range(5):
+        append(tmp_path / f"{name}.log", lines(0, 2, f"file {name}"))
+    for _ in range(3):
+        await h.settle()
+    assert (len(h.known.states()), h.known.left_out) == (3, 2)
+    assert said.getvalue().count("more files than can be followed") == 1
+    followed = {follow.where for follow in h.known.follows.values()}
+    await h.stop()
+    await h.settle()
+    assert {follow.where for follow in h.known.follows.values()} == followed, "those that were known are preferred"
+    os.unlink(followed.pop())
+    await h.settle()
+    await h.settle()
+    assert (len(h.known.states()) - len(h.known.naming.states()), h.known.left_out) == (3, 1)
+    assert sum(bool(h.text(f"{name}.log")) for name in range(5)) == 4
 
 
 async def test_T13_a_large_file_does_not_hold_up_the_others(host: Hosts, tmp_path: Path) -> None:
