@@ -207,7 +207,7 @@ class Volume:
         return None
 
     async def begin_part(self, bucket: int, width: int) -> Part:
-        """Make a part, its name durable. OSError if the disk doesn't want to."""
+        """Make a part, its name durable. OSError if the disk doesn't want to; no part if who asked leaves."""
         taken = [*self.named(bucket), *self.remnants.get(bucket, ())]
         number = 1 + max((one.name.part for one in taken), default=-1)
         part = Part(self.machine.disk, self.folder, PartName(bucket, number, OPEN))
@@ -219,7 +219,7 @@ class Volume:
             faultpoint("buck.volume.before_name")
             await self.machine.disk.fsync_folder(part.folder)
             await self.machine.disk.fsync_folder(self.folder)
-        except OSError:
+        except BaseException:  # a name that nobody knows of would be in the next one's way
             part.release()
             with contextlib.suppress(OSError):
                 self.machine.disk.unlink(part.path)

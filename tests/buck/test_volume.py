@@ -174,6 +174,22 @@ async def test_an_open_part_in_which_nothing_is_good_is_dropped(world: World) ->
 
 
 @in_world
+async def test_who_leaves_while_a_part_is_begun_is_in_nobodys_way(world: World) -> None:
+    """A link that is reset ends the put that was to begin a window; the next one must find the name free."""
+    host = world.host("a")
+    store = await open_store(host.process())
+    host.platter.fsync_s = (5.0, 5.0)
+    with trio.move_on_after(1.0) as leaving:
+        await store.put(made(0))
+    assert leaving.cancelled_caught
+    assert store.parts(BUCKET) == []
+    await store.put(made(0))
+    assert store.volumes[0].healthy
+    assert await numbers(store) == Ranges([(0, 1)])
+    store.check()
+
+
+@in_world
 async def test_a_disk_that_vanishes_at_a_tick_is_left(world: World) -> None:
     host = world.host("a")
     store = await open_store(host.process(), ["/d1", "/d2"])
