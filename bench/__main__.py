@@ -36,6 +36,7 @@ BENCHES = [
     "memory",
     "failover",
     "chaos",
+    "pressure",
 ]
 # Together they import every library that a measured process does.
 MODULES = ["buck.commands", "tailer.commands", "porter.commands", "porter.parquet", "porter.hour", "protocol.secure"]

@@ -7,6 +7,7 @@ each packet's BLAKE3, indexes it and acks it; socat does none of that. The sende
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,8 @@ PACKET_SIZE = 256 << 10
 HEADER_ABOUT = 400
 FULL = 1_000_000_000  # with a smaller corpus this is a try-out, and writes no more than that
 KEY = key_of("bench")
+BODIES = 16
+_bodies: dict[int, list[bytes]] = {}
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -49,20 +52,27 @@ def dirty_limit() -> int:
 
 def packets(size: int) -> Iterator[bytes]:
     """So many bytes of packets of this moment; their bodies are noise, which a buck never looks into."""
-    bodies = [os.urandom(PACKET_SIZE - HEADER_ABOUT) for _ in range(16)]
     for number in range(-(-size // PACKET_SIZE)):
         bucket = int(time.time()) // WIDTH_S * WIDTH_S
-        point, first = bucket * POINT_HZ, number * 2_000_000
-        header = Header(
-            "prod", bucket, WIDTH_S, KEY.node, b"bench", 1 << 32, number, Class(), 20_000, point, point, False,
-            (StreamRef(bytes([1] * 16), b"/var/log/messages", bytes(8)),),
-            (Run(0, first, first + 2_000_000, 20_000, point),), bytes(32),
-        )  # fmt: skip
-        yield _sealed(header.encode(), bodies[number % len(bodies)])
+        yield sealed(KEY.node, bucket, number, body(PACKET_SIZE))
 
 
-def _sealed(head: bytes, body: bytes) -> bytes:
-    """As `build` does it, but each byte copied once: the sender shares the cores with what is measured."""
+def body(size: int) -> bytes:
+    """One of some bodies that make packets of this size."""
+    known = _bodies.setdefault(size, [])
+    if len(known) < BODIES:
+        known.append(os.urandom(size - HEADER_ABOUT))
+    return random.choice(known)
+
+
+def sealed(tailer: bytes, bucket: int, number: int, body: bytes, kind: Class = Class()) -> bytes:  # noqa: B008  # frozen
+    """A packet, as `build` makes it, but each byte copied once: the sender shares the cores with what is measured."""
+    point, first = bucket * POINT_HZ, number * 2_000_000
+    head = Header(
+        "prod", bucket, WIDTH_S, tailer, b"bench", 1 << 32, number, kind, 20_000, point, point, False,
+        (StreamRef(bytes([1] * 16), b"/var/log/messages", bytes(8)),),
+        (Run(0, first, first + 2_000_000, 20_000, point),), bytes(32),
+    ).encode()  # fmt: skip
     prefix = PREFIX.pack(MAGIC, len(head), len(body))
     digest = blake3(prefix)
     digest.update(head)

@@ -38,6 +38,9 @@ class Counts:
         self.no_admin = metrics.counter(
             "retirements_refused", "Alarm: retirements that a disk or another buck had and no admin signed; not kept."
         )
+        self.memory_reserved = metrics.gauge(
+            "memory_reserved", "Bytes reserved for what peers send and ask, of --memory."
+        )
         self.links_refused = metrics.counters("links_refused", "Links refused or broken by rule, by reason.", "reason")
         self.unreached = metrics.counter("peers_cannot_reach_us", "Alarm: peers that find nobody at our address.")
         self.conflicts = metrics.counter("conflicts", "Alarm: packets of one key with other bytes; both are kept.")

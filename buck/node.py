@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import trio
 
-from buck.budget import Budget, Metered
+from buck.budget import Memory, Metered
 from buck.counts import Counts
 from buck.door import Door
 from buck.gossip import Gossiper, remembered
@@ -72,7 +72,8 @@ class Node:
         self.width = int(settings.width)
         self.store = Store(machine, settings.disk, settings.env, self.width, self.counts)
         self.seals = SealStore(machine, self.store.volumes, settings.env, self.width, self.counts)
-        self.budget = Budget(machine)
+        self.memory = Memory(machine, settings.memory)
+        self.counts.memory_reserved.set_function(lambda: self.memory.used)
         self.door = Door(machine, settings, self.key, self.counts)
         self.roster = RosterStore(machine, self.store.volumes, settings.env, self.counts, self.door.security)
         self.live = Fanout(machine, self.counts)
@@ -175,7 +176,7 @@ class Node:
     async def _link(self, stream: trio.abc.Stream) -> None:
         """One peer, from its handshake to its end."""
         connection = Connection(self.hello(), dialing=False, check=self.check, security=self.door.security)
-        metered = Metered(stream, connection, self.budget)
+        metered = Metered(stream, connection, self.memory)
         link = Link(metered, connection)
         try:
             await self.door.shake(link, self.machine.peer_of(stream))

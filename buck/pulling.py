@@ -37,6 +37,9 @@ log = get_log("buck.pulling")
 
 CONNECT_S = 5.0
 PART_S = 20.0
+# Pulls under way, which share one pace; and what each may have received and not stored yet.
+PULLS_MAX = 4
+WAITING_BYTES = 4 << 20
 # What may be fetched at once after a pause, in seconds of the capped pace.
 BURST_S = 0.5
 
@@ -79,6 +82,7 @@ class Puller:
         self._counts = counts
         self._security = security
         self._pace = Pace(rate)
+        self._turns = trio.Semaphore(PULLS_MAX)
 
     async def pull(self, source: bytes, bucket: int, keys: Entries) -> Entries:
         """Have these packets, fsynced; what can't be had. Declined if we take none, or don't know the source."""
@@ -89,7 +93,7 @@ class Puller:
         lacking = await self._not_here(bucket, wanted)
         if lacking:
             try:
-                async with self.reach(peer) as asker:
+                async with self._turns, self.reach(peer) as asker:
                     await self._fetch(asker, bucket, lacking)
             except GONE as error:
                 why = str(error) or type(error).__name__
@@ -103,7 +107,9 @@ class Puller:
         with trio.fail_after(CONNECT_S):
             stream = await self._machine.connect(*read_address(peer.address))
         hello, check, security = self._hello(), self._check, self._security
-        async with open_asker(stream, hello, timeout_s=PART_S, check=check, security=security) as asker:
+        async with open_asker(
+            stream, hello, timeout_s=PART_S, check=check, security=security, waiting_max=WAITING_BYTES
+        ) as asker:
             if asker.peer.node != peer.node:
                 raise Refused("role", f"{peer.address} is another buck by now")
             yield asker

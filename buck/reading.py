@@ -177,24 +177,26 @@ class Reading:
         self._sent = {key: Ranges() for key in self._wanted}
         self._seen: set[bytes] | None = None
         self._rows: list[_Row] = []
+        self._taken: list[_Row] = []
         self._parts: list[tuple[Part, Index]] | None = None
         self._file: File | None = None
         self._part: Part | None = None
         self._rotten: list[Part] = []
 
+    async def look(self) -> int:
+        """How many bytes the next batch has, so that there may be room for it before it is read; 0 at the end."""
+        if not self._taken and (self._rows or await self._next_part()):
+            self._taken = self._take()
+        return sum(row.size for row in self._taken)
+
     async def batch(self) -> list[bytes]:
-        """The next packets, verified; empty at the end."""
-        while True:
-            if not self._rows and not await self._next_part():
-                return []
-            taken = self._take()
-            assert self._file is not None
-            read, error = await self._store.machine.slow(_read_rows, self._file, taken)
-            if error is not None and self._part is not None:
-                self._store.failed(self._part, error)
-            good = [data for row, data in zip(taken, read, strict=True) if self._is_good(row, data)]
-            if good:
-                return [data for data in good if data is not None]
+        """The packets that were looked for, verified; fewer where some are no longer good."""
+        taken, self._taken = self._taken, []
+        assert self._file is not None
+        read, error = await self._store.machine.slow(_read_rows, self._file, taken)
+        if error is not None and self._part is not None:
+            self._store.failed(self._part, error)
+        return [data for row, data in zip(taken, read, strict=True) if self._is_good(row, data) and data is not None]
 
     async def missing(self) -> list[Entry]:
         """What was asked for and not sent. Copies that went bad are not claimed any more when this returns."""

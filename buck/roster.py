@@ -20,7 +20,7 @@ from buck.volume import Volume
 from protocol import record
 from protocol.connection import Check
 from protocol.errors import FormatError, ProtocolError
-from protocol.limits import RETIRED_MAX, ROSTER_MAX
+from protocol.limits import NAME_MAX, RETIRED_MAX, RETIREMENT_SIZE_MAX, ROSTER_MAX
 from protocol.link import open_asker
 from protocol.messages import Hello, Roster, RosterIs
 from protocol.roster import Expected, Retirement
@@ -36,6 +36,7 @@ log = get_log("buck.roster")
 SAVE_EVERY_S = 1.0
 ASK_EVERY_S = 15.0
 ASK_S = 10.0
+EXPECTED_SIZE = NAME_MAX + 32
 
 
 class RosterStore:
@@ -92,6 +93,10 @@ class RosterStore:
         """What is known."""
         expected = tuple(sorted(self.expected.values())) if question.expected else ()
         return RosterIs(question.ask, expected, tuple(sorted(self.retired)))
+
+    def size(self, question: Roster) -> int:
+        """What that weighs at most."""
+        return len(self.retired) * RETIREMENT_SIZE_MAX + question.expected * len(self.expected) * EXPECTED_SIZE
 
     async def save(self) -> bool:
         """Write what is new to every disk that is well. False if none took it."""

@@ -3,6 +3,8 @@
 Puts are answered in order and at once; what waits for a disk for longer (a packet that must be fsynced, a seal, a
 receipt with sync, packets and lists for a porter) goes on beside, at most BESIDE_MAX at a time, so that it holds up
 nobody. A peer that doesn't read its answers holds up only itself: sending waits, and then nothing more is read from it.
+What a question or an answer weighs is reserved before it is there (buck/budget.py), and a question is gone before its
+answer is sent.
 
 What a peer may ask is decided by its role before it gets here (protocol/conversation.py); what is checked here is that
 a tailer puts packets and seals of its own only.
@@ -11,12 +13,12 @@ a tailer puts packets and seals of its own only.
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
 from buck import reading
-from buck.budget import Metered
+from buck.budget import Answers, Memory, Metered
 from buck.counts import Counts
 from buck.errors import Declined
 from buck.fitting import clip, portions
@@ -30,7 +32,15 @@ from buck.store import Store, Stored
 from protocol import messages as m
 from protocol import packet as packets
 from protocol.errors import FormatError, TooLargeError, VersionError
-from protocol.limits import BUCKETS_MAX, LIVE_AGE_MS, LIVE_LINK_MAX, RANGES_MAX, TEXT_MAX
+from protocol.limits import (
+    BUCKETS_MAX,
+    FRAME_SIZE_MAX,
+    LIST_FRAME_MAX,
+    LIVE_AGE_MS,
+    LIVE_LINK_MAX,
+    RANGES_MAX,
+    TEXT_MAX,
+)
 from protocol.link import Link
 from protocol.messages import STORED, SYNCED
 from protocol.packet import Packet
@@ -43,9 +53,13 @@ from service.machine import Machine
 log = get_log("buck.session")
 
 BESIDE_MAX = 32
+INTERVAL_SIZE = 18  # of an answer: two integers of msgpack
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-Answer = Callable[[*Ts], Awaitable[None]]
+Bytes = TypeVar("Bytes", bound=bytes | memoryview)
+# Gives the last answer; None if it has sent all by itself, or somebody else will.
+Handler = Callable[[*Ts], Awaitable[m.Message | None]]
 
 
 class Home(Protocol):
@@ -59,6 +73,7 @@ class Home(Protocol):
     puller: Puller
     pruner: Pruner
     live: Fanout
+    memory: Memory
 
     def view(self) -> m.View: ...
 
@@ -73,6 +88,7 @@ class Session:
         self.link = link
         self.stream = stream
         self._nursery = nursery
+        self._answers = Answers(home.memory, link)
         self._beside = trio.Semaphore(BESIDE_MAX)
         self._reading = trio.CancelScope()
         self._idle = True  # nothing but reading is under way here
@@ -84,12 +100,11 @@ class Session:
         with self._reading:
             async for message in self.link:
                 self._idle = False
-                handler = HANDLERS[type(message)]
-                if type(message) in BESIDE:
-                    await self._go_beside(message, handler, self, message)
-                else:
-                    await self._answer(message, handler, self, message)
-                self.stream.give_back(self.stream.take())
+                answer = await self._handle(message)
+                del message  # sending may wait for long, and nothing is kept so long that isn't accounted for
+                self.stream.done()
+                if answer is not None:
+                    await self._reply(answer)
                 self._idle = True
                 if self._stopping:
                     break
@@ -116,34 +131,59 @@ class Session:
         finally:
             self._standing.remove(end)
 
-    async def _go_beside(self, message: Any, function: "Answer[*Ts]", *args: *Ts) -> None:
-        """Let an answer take its time; the memory reserved for its question stays reserved so long."""
-        await self._beside.acquire()
-        self._nursery.start_soon(self._run_beside, self.stream.take(), message, function, args)
+    async def _handle(self, message: Any) -> m.Message | None:
+        handler = HANDLERS[type(message)]
+        if type(message) in BESIDE:
+            await self._go_beside(message.ask, handler, self, message)
+            return None
+        return await self._answer(message.ask, handler, self, message)
 
-    async def _run_beside(self, reserved: int, message: Any, function: "Answer[*Ts]", args: tuple[*Ts]) -> None:
+    async def _go_beside(self, ask: int, handler: "Handler[*Ts]", *args: *Ts) -> None:
+        """Let an answer take its time; the memory of its question stays reserved so long."""
+        await self._beside.acquire()
         try:
-            await self._answer(message, function, *args)
+            size = await self.stream.keep()
+        except BaseException:
+            self._beside.release()
+            raise
+        self._nursery.start_soon(self._run_beside, size, ask, handler, args)
+
+    async def _run_beside(self, size: int, ask: int, handler: "Handler[*Ts]", args: tuple[*Ts]) -> None:
+        try:
+            answer = await self._answer(ask, handler, *args)
+            del args
+            size = self.stream.let_go(size)
+            if answer is not None:
+                await self._reply(answer)
         finally:
-            self.stream.give_back(reserved)
+            self.stream.let_go(size)
             self._beside.release()
 
-    async def _answer(self, message: Any, function: "Answer[*Ts]", *args: *Ts) -> None:
+    async def _answer(self, ask: int, handler: "Handler[*Ts]", *args: *Ts) -> m.Message | None:
         try:
-            await function(*args)
+            return await handler(*args)
         except Declined as no:
             self.home.counts.refused[no.reason].inc()
-            await self.link.send(m.No(message.ask, no.reason, no.text))
+            return m.No(ask, no.reason, no.text)
         except TooLargeError as error:
-            # Our bug, brought to light by what one peer put here, or asks: no reason to leave all the others.
-            self.home.counts.refused["size"].inc()
-            log.error("ALARM: an answer is too large to be sent", peer=self.link.peer.node.hex(), why=str(error))
-            await self.link.send(m.No(message.ask, "size", str(error)))
+            return self._too_large(ask, error)
+
+    async def _reply(self, answer: Any) -> None:
+        try:
+            await self.link.send(answer)
+        except TooLargeError as error:
+            await self.link.send(self._too_large(answer.ask, error))
+
+    def _too_large(self, ask: int, error: TooLargeError) -> m.No:
+        """Our bug, brought to light by what one peer put here, or asks: no reason to leave all the others."""
+        self.home.counts.refused["size"].inc()
+        log.error("ALARM: an answer is too large to be sent", peer=self.link.peer.node.hex(), why=str(error))
+        return m.No(ask, "size", str(error))
 
     # --- from tailers ---------------------------------------------------------------------------------------------
 
-    async def put(self, message: m.Put) -> None:
-        packet = _read_packet(message.packet)
+    async def put(self, message: m.Put) -> m.Message | None:
+        packet = _read(packets.read, message.packet, "packet")
         if packet.header.tailer != self.link.peer.node:
             raise self._foreign("packet", packet.header.tailer)
         self._check_host(packet.header.host)
@@ -153,97 +193,112 @@ class Session:
         if self.home.live.wanted and not (message.again or stored.is_repeat) and message.age_ms < LIVE_AGE_MS:
             self.home.live.offer(packet)
         if packet.header.kind.sync and stored.level < SYNCED:
-            await self._go_beside(message, self._sync, message, packet, stored)
-        else:
-            await self.link.send(m.Ok(message.ask, stored.level, self.home.live.wanted))
+            await self._go_beside(message.ask, self._sync, message.ask, packet, stored)
+            return None
+        return m.Ok(message.ask, stored.level, self.home.live.wanted)
 
-    async def _sync(self, message: m.Put, packet: Packet, stored: Stored) -> None:
+    async def _sync(self, ask: int, packet: Packet, stored: Stored) -> m.Message | None:
         level = await self.home.store.synced(packet, stored)
-        await self.link.send(m.Ok(message.ask, level, self.home.live.wanted))
+        return m.Ok(ask, level, self.home.live.wanted)
 
-    async def seal(self, message: m.SealPut) -> None:
-        seal = _read_seal(message.seal)
+    async def seal(self, message: m.SealPut) -> m.Message | None:
+        seal = _read(Seal.read, message.seal, "seal")
         if seal.tailer != self.link.peer.node:
             raise self._foreign("seal", seal.tailer)
         self._check_host(seal.host)
         await self.home.seals.put(seal, message.seal)
         self.home.roster.meet(seal.tailer, seal.host)
-        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live.wanted))
+        return m.Ok(message.ask, SYNCED, self.home.live.wanted)
 
-    async def have(self, message: m.Have) -> None:
+    async def have(self, message: m.Have) -> m.Message | None:
         held = await self.home.store.receipt(message.tailer, message.epoch, message.bucket, message.sync)
         unsure = held.unsure or len(held.held) > RANGES_MAX  # what is clipped is no less here
-        await self.link.send(m.Receipt(message.ask, clip(held.held), clip(held.synced), unsure))
+        async with self._answers.room(INTERVAL_SIZE * (len(held.held) + len(held.synced))) as room:
+            await room.send(m.Receipt(message.ask, clip(held.held), clip(held.synced), unsure))
+        return None
 
-    async def covered(self, message: m.Covered) -> None:
-        found = await reading.covered(self.home.store, message.tailer, message.streams, message.heads)
-        streams = tuple((*key, intervals) for key, intervals in sorted(found.streams.items()))
-        await self.link.send(m.Intervals(message.ask, tuple(sorted(found.epochs.items())), streams, (), found.unsure))
+    async def covered(self, message: m.Covered) -> m.Message | None:
+        async with self._answers.room(FRAME_SIZE_MAX) as room:
+            found = await reading.covered(self.home.store, message.tailer, message.streams, message.heads)
+            streams = tuple((*key, intervals) for key, intervals in sorted(found.streams.items()))
+            epochs = tuple(sorted(found.epochs.items()))
+            await room.send(m.Intervals(message.ask, epochs, streams, (), found.unsure))
+        return None
 
-    async def peers(self, message: m.Peers) -> None:
-        await self.link.send(replace(self.home.view(), ask=message.ask))
+    async def peers(self, message: m.Peers) -> m.Message | None:
+        return replace(self.home.view(), ask=message.ask)
 
-    async def clock(self, message: m.Clock) -> None:
-        await self.link.send(m.ClockIs(message.ask, self.home.machine.time_ns()))
+    async def clock(self, message: m.Clock) -> m.Message | None:
+        return m.ClockIs(message.ask, self.home.machine.time_ns())
 
-    async def watch(self, message: m.Watch) -> None:
+    async def watch(self, message: m.Watch) -> m.Message | None:
         live = self.home.live
         with live.watching(message.live) as news, self._stands(news.set):
             await news.wait()
-        await self.link.send(m.Ok(message.ask, STORED, live.wanted))
+        return m.Ok(message.ask, STORED, live.wanted)
 
     # --- from bucks -------------------------------------------------------------------------------------------------
 
-    async def gossip(self, message: m.Gossip) -> None:
+    async def gossip(self, message: m.Gossip) -> m.Message | None:
         self.home.heard(message.peers)
-        await self.link.send(replace(self.home.view(), ask=message.ask))
+        return replace(self.home.view(), ask=message.ask)
 
-    async def pull(self, message: m.Pull) -> None:
+    async def pull(self, message: m.Pull) -> m.Message | None:
         missing = await self.home.puller.pull(message.source, message.bucket, message.keys)
-        await self.link.send(m.Done(message.ask, missing))
+        return m.Done(message.ask, missing)
 
-    async def settle(self, message: m.Settle) -> None:
+    async def settle(self, message: m.Settle) -> m.Message | None:
         await self.home.store.settle(message.bucket)
-        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live.wanted))
+        return m.Ok(message.ask, SYNCED, self.home.live.wanted)
 
     # --- from porters -----------------------------------------------------------------------------------------------
 
-    async def buckets(self, message: m.Buckets) -> None:
+    async def buckets(self, message: m.Buckets) -> m.Message | None:
         found = reading.buckets(self.home.store, message.start, message.end)
-        await self.link.send(m.BucketsAre(message.ask, tuple(found[:BUCKETS_MAX])))
+        return m.BucketsAre(message.ask, tuple(found[:BUCKETS_MAX]))
 
-    async def list(self, message: m.List) -> None:
-        found = await reading.listing(self.home.store, message.bucket, message.host, message.path)
-        conflicts = tuple(found.conflicts)
-        numbers = tuple(found.entries), found.unsure, conflicts, tuple(found.archived)
-        await self.link.send(m.Listing(message.ask, message.bucket, *numbers))
+    async def list(self, message: m.List) -> m.Message | None:
+        async with self._answers.room(LIST_FRAME_MAX) as room:
+            found = await reading.listing(self.home.store, message.bucket, message.host, message.path)
+            conflicts = tuple(found.conflicts)
+            numbers = tuple(found.entries), found.unsure, conflicts, tuple(found.archived)
+            await room.send(m.Listing(message.ask, message.bucket, *numbers))
+        return None
 
-    async def get(self, message: m.Get) -> None:
+    async def get(self, message: m.Get) -> m.Message | None:
         under_way = Reading(self.home.store, message.bucket, message.keys)
         try:
-            while batch := await under_way.batch():
-                for data in batch:
-                    await self.link.send(m.PacketIs(message.ask, data))
-            await self.link.send(m.Done(message.ask, tuple(await under_way.missing())))
+            while size := await under_way.look():
+                async with self._answers.room(size) as room:
+                    for data in await under_way.batch():
+                        await room.send(m.PacketIs(message.ask, data))
+            return m.Done(message.ask, tuple(await under_way.missing()))
         finally:
             under_way.close()
 
-    async def list_seals(self, message: m.Seals) -> None:
+    async def list_seals(self, message: m.Seals) -> m.Message | None:
         batches = await self.home.seals.batches(message.tailer, message.since)
-        while batch := await batches.next():
-            await self.link.send(m.SealsAre(message.ask, batch))
-        await self.link.send(m.Done(message.ask, ()))
+        more = True
+        while more:
+            async with self._answers.room(LIST_FRAME_MAX) as room:
+                batch = await batches.next()
+                more = bool(batch)
+                await room.send(m.SealsAre(message.ask, batch) if batch else m.Done(message.ask, ()))
+        return None
 
-    async def streams(self, message: m.Streams) -> None:
-        for some in portions(await reading.streams(self.home.store, message.bucket)):
-            rows = [(key.host, key.path, key.id, tailer, intervals) for key, tailer, intervals in some]
-            await self.link.send(m.StreamsAre(message.ask, tuple(rows)))
-        await self.link.send(m.Done(message.ask, ()))
+    async def streams(self, message: m.Streams) -> m.Message | None:
+        async with self._answers.room(FRAME_SIZE_MAX) as room:
+            for some in portions(await reading.streams(self.home.store, message.bucket)):
+                rows = [(key.host, key.path, key.id, tailer, intervals) for key, tailer, intervals in some]
+                await room.send(m.StreamsAre(message.ask, tuple(rows)))
+        return m.Done(message.ask, ())
 
-    async def list_roster(self, message: m.Roster) -> None:
-        await self.link.send(self.home.roster.answer(message))
+    async def list_roster(self, message: m.Roster) -> m.Message | None:
+        async with self._answers.room(self.home.roster.size(message)) as room:
+            await room.send(self.home.roster.answer(message))
+        return None
 
-    async def show(self, message: m.Live) -> None:
+    async def show(self, message: m.Live) -> m.Message | None:
         with self.home.live.viewing(message.query) as viewer, self._stands(viewer.close):
             await self.link.send(m.Missed(message.ask, 0))
             while taken := await viewer.take():
@@ -252,24 +307,24 @@ class Session:
                     await self.link.send(m.Missed(message.ask, missed))
                 if frame:
                     await self.link.send(replace(frame.rows, ask=message.ask))
-        await self.link.send(m.Done(message.ask, ()))
+        return m.Done(message.ask, ())
 
-    async def archived(self, message: m.Archived) -> None:
-        statement = await self.home.machine.slow(_read_statement, message.statement)
+    async def archived(self, message: m.Archived) -> m.Message | None:
+        statement = await self.home.machine.slow(_read, Statement.read, message.statement, "statement")
         if statement.public != self.link.peer.public:
             raise Declined("role", "what is archived is stated by the porter whose key signed it")
         done = await self.home.pruner.prune(statement)
         why = "; ".join(done.reasons)[:TEXT_MAX]
-        await self.link.send(m.Pruned(message.ask, done.parts, done.packets, done.bytes, done.kept, why))
+        return m.Pruned(message.ask, done.parts, done.packets, done.bytes, done.kept, why)
 
     # --- from admins ------------------------------------------------------------------------------------------------
 
-    async def retire(self, message: m.RetirePut) -> None:
-        retirement = _read_retirement(message.retirement)
+    async def retire(self, message: m.RetirePut) -> m.Message | None:
+        retirement = _read(Retirement.read, message.retirement, "retirement")
         if retirement.public != self.link.peer.public:
             raise Declined("role", "a retirement comes from the admin whose key signed it")
         await self.home.roster.retire(retirement)
-        await self.link.send(m.Ok(message.ask, SYNCED, self.home.live.wanted))
+        return m.Ok(message.ask, SYNCED, self.home.live.wanted)
 
     def _check_host(self, host: bytes) -> None:
         """A key that was lent for some hosts can't speak for others, whatever its Hello said."""
@@ -285,44 +340,17 @@ class Session:
         return Declined("role", f"a {what} of {owner.hex()} can't come from {peer.node.hex()}")
 
 
-def _read_packet(data: bytes | memoryview) -> Packet:
+def _read(read: Callable[[Bytes], T], data: Bytes, what: str) -> T:
     try:
-        return packets.read(data)
+        return read(data)
     except VersionError as error:
         raise Declined("version", str(error)) from error
     except FormatError as error:
-        raise Declined("sum", f"not a good packet: {error}") from error
-
-
-def _read_seal(data: bytes) -> Seal:
-    try:
-        return Seal.read(data)
-    except VersionError as error:
-        raise Declined("version", str(error)) from error
-    except FormatError as error:
-        raise Declined("sum", f"not a good seal: {error}") from error
-
-
-def _read_retirement(data: bytes) -> Retirement:
-    try:
-        return Retirement.read(data)
-    except VersionError as error:
-        raise Declined("version", str(error)) from error
-    except FormatError as error:
-        raise Declined("sum", f"not a good retirement: {error}") from error
-
-
-def _read_statement(data: bytes) -> Statement:
-    try:
-        return Statement.read(data)
-    except VersionError as error:
-        raise Declined("version", str(error)) from error
-    except FormatError as error:
-        raise Declined("sum", f"not a good statement: {error}") from error
+        raise Declined("sum", f"not a good {what}: {error}") from error
 
 
 # What is done about each message.
-HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = {
+HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[m.Message | None]]] = {
     m.Put: Session.put,
     m.SealPut: Session.seal,
     m.Have: Session.have,
@@ -345,6 +373,6 @@ HANDLERS: Mapping[type[m.Message], Callable[[Session, Any], Awaitable[None]]] = 
 }
 # What may wait for a disk for long, or has no end: answered beside the reading of the next message.
 BESIDE = frozenset({
-    m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Archived, m.Pull, m.Settle, m.Live,
-    m.Watch,
+    m.SealPut, m.Have, m.Covered, m.List, m.Get, m.Seals, m.Streams, m.RetirePut, m.Roster, m.Archived, m.Pull,
+    m.Settle, m.Live, m.Watch,
 })  # fmt: skip

@@ -41,6 +41,12 @@ class BuckSettings(LinkSettings):
     connections: int = Field(
         1024, ge=1, le=60_000, description="Peers at the same time; more are turned away before they cost memory."
     )
+    memory: Size = Field(
+        160_000_000,
+        ge=64_000_000,
+        description="Bytes that peers may make this buck hold at the same time, by what they send and what they ask. "
+        "Beside them it takes some 100 MB.",
+    )
     pull_rate: Size = Field(
         32_000_000,
         ge=65_536,

@@ -98,6 +98,7 @@ class Connection:
         self.dialing = dialing
         self.peer: Hello | None = None
         self.refusal: Refused | None = None  # why we will not talk to the peer
+        self.size = 0  # of the payload of the message that `messages` gave last
         self.us = State.PREFACE
         self.them = State.PREFACE
         self._check = check or everyone
@@ -194,16 +195,28 @@ class Connection:
 
     def messages(self) -> Iterator[Message]:
         """The messages that are here by now."""
-        while self.them is State.OPEN and (received := self._frames.next()):
-            kind = MESSAGES[received.tag]
-            message = load(kind, received.payload)
-            self.them = self._theirs[State.OPEN][kind]
-            yield message
+        while self.them is State.OPEN and (found := self._next()):
+            yield found.pop()  # nothing of it stays here while nobody asks for the next one
+
+    def _next(self) -> list[Message]:
+        received = self._frames.next()
+        if received is None:
+            return []
+        kind = MESSAGES[received.tag]
+        self.size = len(received.payload)
+        message = load(kind, received.payload)
+        self.them = self._theirs[State.OPEN][kind]
+        return [message]
 
     @property
     def awaited(self) -> int:
         """The payload's length of a frame of which only the beginning is here; 0 between two frames."""
         return self._frames.awaited
+
+    @property
+    def lacking(self) -> int:
+        """How much of that frame is still to come."""
+        return max(0, self._frames.awaited - self._frames.held)
 
     @property
     def more(self) -> bool:

@@ -6,7 +6,7 @@ that is all the back-pressure there is, and enough.
 
 An Asker keeps many questions under way on one link: a reader task gives each answer to whoever waits for its number.
 Each question has its own deadline. When the link dies, all that wait get LinkLost, for what became of their
-questions is not known. Answers in parts (packets, seals) queue up for their reader; when PARTS_BYTES_MAX of them
+questions is not known. Answers in parts (packets, seals) queue up for their reader; when `waiting_max` bytes of them
 wait, the link is not read on, other answers included: so read parts promptly, or over a link of their own.
 """
 
@@ -201,12 +201,13 @@ class _Question:
 class Asker:
     """The asking side of a link. Made by open_asker; `lost` is set when the link died."""
 
-    def __init__(self, link: Link, timeout_s: float) -> None:
+    def __init__(self, link: Link, timeout_s: float, waiting_max: int = limits.PARTS_BYTES_MAX) -> None:
         self.lost = trio.Event()
         self.queued = 0  # bytes of answers that nobody took yet
         self.strays = 0  # answers that came when nobody waited for them any more
         self._link = link
         self._timeout_s = timeout_s
+        self._waiting_max = waiting_max
         self._room = trio.Semaphore(limits.ASKS_MAX)
         self._questions: dict[int, _Question] = {}
         self._last = 0
@@ -281,7 +282,7 @@ class Asker:
         try:
             async for message in self._link:
                 self._give(message)
-                while self.queued > limits.PARTS_BYTES_MAX:
+                while self.queued > self._waiting_max:
                     self._taken = trio.Event()
                     await self._taken.wait()
         except LinkLost as caught:
@@ -322,7 +323,7 @@ class Asker:
 
     def _drain(self, weight: int) -> None:
         self.queued -= weight
-        if self.queued <= limits.PARTS_BYTES_MAX:
+        if self.queued <= self._waiting_max:
             self._taken.set()
 
 
@@ -368,6 +369,7 @@ async def open_asker(
     timeout_s: float = 10.0,
     check: Check | None = None,
     security: Security | None = None,
+    waiting_max: int = limits.PARTS_BYTES_MAX,
 ) -> AsyncIterator[Asker]:
     """Shake hands over `stream` and ask on it. Closes the stream in the end, whatever happens.
 
@@ -378,7 +380,7 @@ async def open_asker(
     try:
         await link.handshake()
         async with trio.open_nursery() as nursery:
-            asker = Asker(link, timeout_s)
+            asker = Asker(link, timeout_s, waiting_max)
             nursery.start_soon(asker.run_reader)
             nursery.start_soon(asker.run_pings)
             try:

@@ -89,8 +89,8 @@ async def get(store: Store, wanted: Ranges, bucket: int = BUCKET, tailer: bytes 
     reading = Reading(store, bucket, [(tailer, 7, wanted)])
     found: list[bytes] = []
     try:
-        while batch := await reading.batch():
-            found += batch
+        while await reading.look():
+            found += await reading.batch()
     finally:
         reading.close()
     return found

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import trio
 
-from buck.budget import FRAME_S, Budget, Metered
+from buck.budget import FRAME_S, Budget, Memory, Metered
 from protocol.connection import Connection
 from protocol.link import Link
 from protocol.messages import Hello, Put
@@ -26,10 +26,9 @@ async def test_who_comes_first_is_served_first(autojump_clock) -> None:
     order: list[str] = []
 
     async def want(name: str, size: int) -> None:
-        await budget.begin(name, size)
+        await budget.reserve(size)
         order.append(name)
         await trio.sleep(1)
-        budget.whole(name)
         budget.release(size)
 
     async with trio.open_nursery() as nursery:
@@ -42,9 +41,9 @@ async def test_who_comes_first_is_served_first(autojump_clock) -> None:
 
 async def test_a_waiter_that_is_cancelled_leaves_the_budget_whole(autojump_clock) -> None:
     budget = Budget(FakeMachine(), 100)
-    await budget.begin("a", 80)
+    await budget.reserve(80)
     with trio.move_on_after(1):
-        await budget.begin("b", 50)
+        await budget.reserve(50)
     assert not budget._waiting
     budget.release(80)
     assert budget.used == 0
@@ -53,13 +52,15 @@ async def test_a_waiter_that_is_cancelled_leaves_the_budget_whole(autojump_clock
 @pytest.mark.parametrize("others", [True, False])
 def test_who_dawdles_over_a_frame_is_cut_only_if_others_wait(others: bool) -> None:
     async def scenario(world: World) -> None:
-        budget = Budget(world.machine("a"), 1_000_000)
+        memory = Memory(world.machine("a"), 2_500_000)
+        budget = memory.incoming
+        assert budget.total == 1_000_000
         (listener,) = await world.machine("a").listen("a", 1)
         cut = trio.Event()
 
         async def serve(stream: trio.abc.Stream) -> None:
             connection = Connection(BUCK, dialing=False)
-            link = Link(Metered(stream, connection, budget), connection, idle_s=1e6)
+            link = Link(Metered(stream, connection, memory), connection, idle_s=1e6)
             await link.handshake()
             try:
                 async for _ in link:
@@ -85,7 +86,7 @@ def test_who_dawdles_over_a_frame_is_cut_only_if_others_wait(others: bool) -> No
             await trio.sleep(FRAME_S / 2)
             if others:
                 with trio.move_on_after(3 * FRAME_S):
-                    await budget.begin("another", 200_000)
+                    await budget.reserve(200_000)
                 assert cut.is_set()
                 assert budget.used == 200_000
             else:

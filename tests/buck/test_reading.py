@@ -108,8 +108,9 @@ async def test_packets_come_in_file_order_in_batches(world: World) -> None:
         patch.setattr(reading, "BATCH_BYTES", 2 * len(make(0)))
         under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 4)])), (KEY.node, 7, Ranges([(4, 6)]))])
         batches = []
-        while batch := await under_way.batch():
-            batches.append(batch)
+        while size := await under_way.look():
+            batches.append(await under_way.batch())
+            assert sum(map(len, batches[-1])) == size
         under_way.close()
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert [data for batch in batches for data in batch] == [make(n) for n in order]
@@ -125,8 +126,9 @@ async def test_a_copy_that_went_bad_is_missing_and_counted_never_sent(world: Wor
     await close_all(store)
     host.platter.corrupt(store.parts(BUCKET)[0].path, len(make(0)) + 30)
     under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 3)]))])
+    assert await under_way.look() == 3 * len(make(0))
     assert await under_way.batch() == [make(0), make(2)]
-    assert await under_way.batch() == []
+    assert await under_way.look() == 0
     assert await under_way.missing() == [(KEY.node, 7, Ranges([(1, 2)]))]
     assert store.counts.metrics.values()["bad_reads"] == 1
 
@@ -141,7 +143,9 @@ async def test_D10_a_packet_at_the_place_of_another_is_not_sent_in_its_name(worl
     inode = host.platter.find(path)
     inode.data[:] = make(1) + make(0)
     under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 2)]))])
+    assert await under_way.look()
     assert await under_way.batch() == []
+    assert await under_way.look() == 0
     assert await under_way.missing() == [(KEY.node, 7, Ranges([(0, 2)]))]
 
 
@@ -153,11 +157,12 @@ async def test_a_part_that_is_closed_while_it_is_read_is_read_to_its_end(world: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BATCH_PACKETS", 1)
         under_way = Reading(store, BUCKET, [(KEY.node, 7, Ranges([(0, 4)]))])
+        await under_way.look()
         found = await under_way.batch()
         await store.put(made(4))
         await close_all(store)
-        while batch := await under_way.batch():
-            found += batch
+        while await under_way.look():
+            found += await under_way.batch()
     assert found == [make(n) for n in range(4)]
 
 
