@@ -62,8 +62,8 @@ class BuckSettings(LinkSettings):
     def _sensible(self) -> Self:
         if self.width != int(self.width) or not 1 <= self.width <= 86_400 or 86_400 % int(self.width):
             raise ValueError(f"--width: {self.width:g} s does not divide a day")
-        if not self.disk:
-            raise ValueError("--disk: a buck needs one")
+        if not self.disk or not all(self.disk):
+            raise ValueError("--disk: a buck needs one, and each needs a name: is a variable empty?")
         self.guard((self.listen, *self.join, self.advertise))
         return self
 

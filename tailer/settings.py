@@ -99,6 +99,8 @@ class TailerSettings(LinkSettings):
             raise ValueError("--once says goodbye by itself: leave --goodbye out")
         if self.once and self.from_ == "end":
             raise ValueError("--once reads from the head: --from end contradicts it")
+        if not self.journal:
+            raise ValueError("--journal: a folder is needed: is a variable empty?")
         self.guard(self.to)
         if len(self.host.encode("utf-8", "surrogateescape")) > NAME_MAX:
             raise ValueError(f"a host's name has at most {NAME_MAX} bytes")

@@ -150,6 +150,7 @@ def test_unknown_key_of_the_configuration(tmp_path: Path) -> None:
         (("--width", "7s"), "does not divide a day"),
         (("--env", "../etc"), "--env"),
         (("--key", "/proc/nowhere/key"), "key file"),
+        (("--disk", ""), "is a variable empty?"),
     ],
 )
 def test_flags_that_can_not_be(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:

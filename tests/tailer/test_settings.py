@@ -42,6 +42,7 @@ def test_where_reading_begins(flags: dict[str, Any], begin: str) -> None:
         ({"open_files": "1"}, "open-files"),
         ({"patience": "soon"}, "duration"),
         ({"host": "h" * 256}, "at most 255 bytes"),
+        ({"journal": ""}, "is a variable empty"),
     ],
 )
 def test_mistakes_are_told(flags: dict[str, Any], why: str) -> None:
