@@ -137,6 +137,7 @@ class Agent:
         self._parts = parts
         self._host = host
         self._inputs: Inputs | None = None
+        self._asking = False  # bucks are asked what they have: to be cut short in that is a crash like any other
         self._drafts: deque[Draft] = deque()  # closed, and not in the journal yet
         self._shipping = trio.Lock()
         self._syncing = trio.CancelScope()
@@ -166,7 +167,10 @@ class Agent:
 
     async def _run(self, stop: trio.Event, nursery: trio.Nursery) -> int:
         ends = self.settings.ends
-        if not await unless(stop, self._prepare):
+        prepared = await unless(stop, self._prepare)
+        if not self._asking:
+            await self._close()  # nobody was asked for anything, so all is as it was: this was no crash
+        if not prepared:
             return NOT_DONE if ends else DONE
         if self._inputs is None:
             return NOT_DONE
@@ -190,6 +194,7 @@ class Agent:
             names = ", ".join(str(address) for address in self.settings.to)
             log.error("no buck answered: nothing was read; start one, or correct --to", to=names)
             return
+        self._asking = True
         patience = min(patience, RECOVER_S)
         recovered = await recover(self.journal, self.members, patience)
         former = Former()
