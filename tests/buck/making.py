@@ -13,7 +13,8 @@ from protocol.limits import POINT_HZ
 from protocol.messages import Put
 from protocol.packet import Class, Header, Packet, Run, StreamRef
 from protocol.ranges import Ranges
-from protocol.seal import FIRST, Seal
+from protocol.seal import CONTENT_SIZE, FIRST, Seal
+from protocol.statement import Named, Statement
 from service.machine import Machine
 from tests.simulation.machine import START_NS, World, simulate
 
@@ -22,6 +23,8 @@ BUCKET = START_NS // 1_000_000_000 // WIDTH * WIDTH
 KEY = NodeKey.from_seed(b"\x01" * 32)
 OTHER = NodeKey.from_seed(b"\x02" * 32)
 NODE = NodeKey.from_seed(b"\x03" * 32)
+PORTER = NodeKey.from_seed(b"\x09" * 32)
+VERDICT = "prod/date=2023-11-14/22.v00.json"
 STREAM = b"\x01" * 16
 
 
@@ -71,6 +74,19 @@ def seal(number: int = 0, key: NodeKey = KEY, env: str = "prod", width: int = WI
     return Seal(
         env, width, key.node, key.public, b"web1", number, FIRST, time_ns, BUCKET, 0, 0, False, ()
     ).encode(key)  # fmt: skip
+
+
+def stating(packets: Iterable[Packet], bucket: int = BUCKET, env: str = "prod", width: int = WIDTH) -> Statement:
+    """A porter's statement that names these."""
+    by_epoch: dict[tuple[bytes, int], dict[int, bytes]] = {}
+    for packet in packets:
+        tailer, epoch, number = packet.header.key
+        by_epoch.setdefault((tailer, epoch), {})[number] = packet.header.content[:CONTENT_SIZE]
+    named = [
+        Named(*epoch, Ranges((n, n + 1) for n in sorted(some)), b"".join(some[n] for n in sorted(some)))
+        for epoch, some in sorted(by_epoch.items())
+    ]
+    return Statement(env, width, bucket, PORTER.public, 1, VERDICT, bytes(32), tuple(named)).signed(PORTER)
 
 
 async def open_store(machine: Machine, roots: Sequence[str] = ("/d1",), env: str = "prod") -> Store:

@@ -15,7 +15,6 @@ from buck.reading import buckets, covered, listing, streams
 from buck.remnant import decode, encode
 from buck.store import Store
 from protocol.errors import FormatError, StatementError, VersionError
-from protocol.identity import NodeKey
 from protocol.packet import Key, Packet
 from protocol.ranges import Ranges
 from protocol.seal import CONTENT_SIZE
@@ -26,7 +25,9 @@ from tests.buck.making import (
     KEY,
     NODE,
     OTHER,
+    PORTER,
     STREAM,
+    VERDICT,
     WIDTH,
     get,
     in_world,
@@ -34,24 +35,9 @@ from tests.buck.making import (
     made,
     numbers,
     open_store,
+    stating,
 )
 from tests.simulation.machine import World
-
-PORTER = NodeKey.from_seed(b"\x09" * 32)
-VERDICT = "prod/date=2023-11-14/22.v00.json"
-
-
-def stating(packets: Iterable[Packet], bucket: int = BUCKET, env: str = "prod", width: int = WIDTH) -> Statement:
-    """A porter's statement that names these."""
-    by_epoch: dict[tuple[bytes, int], dict[int, bytes]] = {}
-    for packet in packets:
-        tailer, epoch, number = packet.header.key
-        by_epoch.setdefault((tailer, epoch), {})[number] = packet.header.content[:CONTENT_SIZE]
-    named = [
-        Named(*epoch, Ranges((n, n + 1) for n in sorted(some)), b"".join(some[n] for n in sorted(some)))
-        for epoch, some in sorted(by_epoch.items())
-    ]
-    return Statement(env, width, bucket, PORTER.public, 1, VERDICT, bytes(32), tuple(named)).signed(PORTER)
 
 
 async def let_go(store: Store, packets: Iterable[Packet], bucket: int = BUCKET) -> Pruned:

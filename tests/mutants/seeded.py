@@ -32,6 +32,8 @@ def mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
 
 PUT = "        stored = await self.home.store.put(packet)\n"
 ACK_FIRST = "        await self.link.send(m.Ok(message.ask, 1, False))\n" + PUT + "        return\n"
+GO = "            await self._store.machine.slow(self._store.machine.disk.unlink, part.path)\n"
+BEFORE_REMNANT = '            faultpoint("buck.pruning.before_remnant")\n'
 DROPS_EQUAL = """\
     elif _agree(piece, under):
         _keep_rest(piece, under, result)
@@ -150,6 +152,32 @@ MUTANTS = (
                  "            pass\n        except JournalError:\n            return  #"),
         ),
         ("tests/tailer/test_mend.py::test_a_seal_is_synced_in_the_journal_before_anybody_sees_it",),
+    ),
+    # --- what may be deleted ---
+    mutant(
+        "packets are let go of before the archive is verified",
+        "porter/prune.py", "elif await archive.digest(str(part)) != wanted:", "elif not wanted:",
+        "tests/porter/test_prune.py::test_nothing_is_named_of_an_object_that_is_not_what_its_verdict_says",
+    ),
+    Mutant(
+        "a bucket file goes with packets that are not archived",
+        (
+            Edit("buck/pruning.py", "        if others:\n", "        if False:\n"),
+            Edit("buck/pruning.py", "        if left := unnamed(lying, named):", "        if left := lying[:0]:"),
+        ),
+        ("tests/buck/test_pruning.py::test_one_packet_that_is_not_named_keeps_its_file_and_no_other",),
+    ),
+    Mutant(
+        "a bucket file goes before what stays of it is written",
+        (
+            Edit("buck/pruning.py", GO, ""),
+            Edit("buck/pruning.py", BEFORE_REMNANT, GO + BEFORE_REMNANT),
+        ),
+        (
+            "tests/buck/test_pruning.py::"
+            "test_D26_killed_between_the_mark_and_the_unlink_it_is_finished_by_the_next_start",
+            "tests/simulation/test_crash_enumeration.py::test_D23_every_crash_of",
+        ),
     ),
     # --- who may do what, and how much of it ---
     mutant(

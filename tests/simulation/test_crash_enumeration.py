@@ -1,11 +1,13 @@
 """Recovery from every disk that a crash may leave: what was synced is there, nothing else, and twice the same."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 import pytest
 
 from buck.counts import Counts
+from buck.pruning import Pruner
+from buck.reading import listing
 from buck.seals import SealStore
 from buck.store import Store
 from protocol.ranges import Ranges
@@ -13,7 +15,7 @@ from protocol.seal import Seal
 from service.keys import load_key
 from tailer.checkpoint import Checkpoint, StreamState
 from tailer.journal import Journal
-from tests.buck.making import BUCKET, KEY, OTHER, WIDTH, get, made, numbers, open_store, seal
+from tests.buck.making import BUCKET, KEY, OTHER, WIDTH, get, made, numbers, open_store, read, seal, stating
 from tests.simulation.crashes import Recording, Subject, Tally, enumerate_crashes
 from tests.simulation.folders import materialised, mirrored
 from tests.simulation.machine import SimMachine, World, simulate
@@ -201,6 +203,95 @@ async def bucket_files(world: World, tally: Tally) -> None:
     await enumerate_crashes(world, recording, Subject(_recover_store, _check_store, lambda found: found.held), tally)
 
 
+class Going(NamedTuple):
+    """Per bucket: numbers synced, those that a statement has named by now, and those that were let go of."""
+
+    synced: dict[int, frozenset[int]]
+    named: dict[int, frozenset[int]]
+    gone: dict[int, frozenset[int]]
+
+
+class PruneClaims(NamedTuple):
+    held: dict[int, dict[int, bytes]]
+    archived: dict[int, frozenset[int]]
+    receipts: dict[int, frozenset[int]]
+
+
+class Pruning:
+    """Parts that go one by one, a straggler that waits for a statement of its own, a stop in order and a second run."""
+
+    def __init__(self, recording: Recording[Going]) -> None:
+        self.recording = recording
+
+    async def run(self) -> None:
+        first, second = BUCKETS
+        store = await open_store(self.recording.host.process())
+        await self._put(store, first, 0, 1, 2)
+        await self._put(store, second, 0, 1)
+        await store.close_part(store.open_parts()[0])
+        await self._put(store, first, 3)
+        await self._prune(store, first, 0, 1, 2)
+        await self._prune(store, second, 0, 1)
+        await store.close()
+        store = await open_store(self.recording.host.process())
+        await self._prune(store, first, 0, 1, 2, 3)
+        await self._put(store, first, 2, 4)  # one that has gone comes again, beside one that is new
+        await self._prune(store, first, 0, 1, 2, 3, 4)
+
+    async def _put(self, store: Store, bucket: int, *some: int) -> None:
+        for number in some:
+            await store.put(read(_packet(bucket, number)))
+        await store.receipt(KEY.node, 7, bucket, True)
+        self._promise("synced", bucket, some)
+
+    async def _prune(self, store: Store, bucket: int, *some: int) -> None:
+        self._promise("named", bucket, some)
+        done = await Pruner(store, Counts()).prune(stating([read(_packet(bucket, one)) for one in some], bucket))
+        if not done.kept:
+            self._promise("gone", bucket, some)
+
+    def _promise(self, what: str, bucket: int, some: Iterable[int]) -> None:
+        known = getattr(self.recording.promise, what)
+        more = {**known, bucket: known.get(bucket, frozenset()) | set(some)}
+        self.recording.promise = self.recording.promise._replace(**{what: more})
+
+
+async def _recover_pruned(machine: SimMachine) -> PruneClaims:
+    store = await open_store(machine)
+    store.check()
+    found = PruneClaims({}, {}, {})
+    for bucket in BUCKETS:
+        listed = await listing(store, bucket, b"", b"")
+        held = Ranges.union(one for *_, one in listed.entries)
+        data = [bytes(one) for one in await get(store, held, bucket)]
+        found.held[bucket] = {read(one).header.number: one for one in data}
+        assert set(found.held[bucket]) == set(held.numbers()), "a packet is listed and can't be read"
+        found.archived[bucket] = frozenset(n for *_, one in listed.archived for n in one.numbers())
+        found.receipts[bucket] = frozenset((await store.receipt(KEY.node, 7, bucket, False)).synced.numbers())
+    return found
+
+
+def _check_pruned(promise: Going, found: PruneClaims) -> None:
+    none: frozenset[int] = frozenset()
+    for bucket in BUCKETS:
+        synced, named = promise.synced.get(bucket, none), promise.named.get(bucket, none)
+        held, archived = found.held[bucket], found.archived[bucket]
+        assert synced <= set(held) | archived == found.receipts[bucket] | set(held), (
+            "a packet is neither here nor archived"
+        )
+        assert archived <= named, "a packet counts as archived, and nobody has said so"
+        assert synced - named <= set(held), "a packet went that nobody has named"
+        assert promise.gone.get(bucket, none) <= archived, "that it was let go of is forgotten"
+        assert all(data == _packet(bucket, number) for number, data in held.items()), "a packet nobody sent"
+
+
+async def pruning(world: World, tally: Tally) -> None:
+    """What is named goes, and stays known; what isn't stays."""
+    recording = Recording(world.host("buck"), Going({}, {}, {}))
+    await Pruning(recording).run()
+    await enumerate_crashes(world, recording, Subject(_recover_pruned, _check_pruned), tally)
+
+
 async def seals(world: World, tally: Tally) -> None:
     """Two tailers' books; each seal that was answered is there."""
     recording: Recording[frozenset[bytes]] = Recording(world.host("buck"), frozenset())
@@ -277,7 +368,7 @@ async def archive_folder(world: World, tally: Tally) -> None:
 
 # ------------------------------------------------------------------------------------------------------------
 
-SCENARIOS: tuple[Scenario, ...] = (journal_and_checkpoint, bucket_files, seals, keys, archive_folder)
+SCENARIOS: tuple[Scenario, ...] = (journal_and_checkpoint, bucket_files, pruning, seals, keys, archive_folder)
 
 
 @pytest.fixture(scope="module")
