@@ -2,9 +2,9 @@
 
     magic "BUK1" | header length u32 | body length u32 | header (header.py) | body | BLAKE3-256 of all before
 
-The body is one zstd frame of columns (columns.py). Whoever stores a packet needs none of it: it checks the digest,
-reads the envelope and appends the bytes as they came. Whoever decodes it gets at most as many bytes as the header
-says, for a small frame may claim to hold gigabytes.
+The body is columns (columns.py), compressed: one zstd frame; where there is much two, the lines in the first. Whoever
+stores a packet needs none of it: it checks the digest, reads the envelope and appends the bytes as they came. Whoever
+decodes it gets at most as many bytes as the header says, for a small frame may claim to hold gigabytes.
 
 A torn packet (TornError) and a damaged one (PacketError) are told apart, because at a file's end the first is a
 power cut and in its middle both are damage.
@@ -39,6 +39,10 @@ MAGIC: Final = b"BUK1"
 PREFIX: Final = struct.Struct(">4sII")
 PREFIX_SIZE: Final = PREFIX.size
 OVERHEAD: Final = PREFIX_SIZE + DIGEST_SIZE  # what a packet has besides header and body
+FRAMES_MAX: Final = 2
+# From here on, one of zstd's blocks, lines get a frame of their own. A frame that is given whole is compressed from
+# where it lies; one in pieces is copied first, which takes 4 to 10 % more CPU. Below, 6 bytes more would be dearer.
+LARGE: Final = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,10 @@ class Packer:
         self._zstd = zstd.ZstdCompressor(options=options)
 
     def compress(self, lines: Buffer, small: Buffer) -> bytes:
-        """One frame: the lines, then the small columns in a block of their own, so each gets its own statistics."""
-        first = self._zstd.compress(lines, mode=zstd.ZstdCompressor.FLUSH_BLOCK)
-        return first + self._zstd.compress(small, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+        """The lines, then the small columns in a frame or block of their own, so each gets its own statistics."""
+        whole = zstd.ZstdCompressor.FLUSH_FRAME
+        first = self._zstd.compress(lines, whole if len(lines) >= LARGE else zstd.ZstdCompressor.FLUSH_BLOCK)
+        return first + self._zstd.compress(small, whole)
 
 
 def unpack(packet: Packet) -> bytes:
@@ -123,11 +128,18 @@ def unpack(packet: Packet) -> bytes:
         raise VersionError(f"a packet's body of version {packet.header.version}: we read {limits.PACKET_VERSION}")
     size = sum(packet.header.sizes)
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: limits.ZSTD_WINDOW_LOG_MAX}
-    decompressor = zstd.ZstdDecompressor(options=options)
-    try:
-        body = decompressor.decompress(packet.body, max_length=size + 1)
-    except zstd.ZstdError as error:
-        raise PacketError(f"the body is no zstd frame: {error}") from error
-    if len(body) != size or not decompressor.eof or decompressor.unused_data:
-        raise PacketError(f"the body is not one frame of {size} bytes")
-    return body
+    found: list[bytes] = []
+    held, rest = 0, packet.body
+    while rest and len(found) < FRAMES_MAX:
+        decompressor = zstd.ZstdDecompressor(options=options)
+        try:
+            found.append(decompressor.decompress(rest, max_length=size - held + 1))
+        except zstd.ZstdError as error:
+            raise PacketError(f"the body is no zstd frame: {error}") from error
+        held += len(found[-1])
+        if held > size or not decompressor.eof:
+            break
+        rest = memoryview(decompressor.unused_data)
+    if held != size or rest or not found:
+        raise PacketError(f"the body does not hold {size} bytes in {FRAMES_MAX} frames at most")
+    return found[0] if len(found) == 1 else b"".join(found)

@@ -1,6 +1,7 @@
 """Packets read back as they were written, and nothing else reads at all."""
 
 import struct
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -14,8 +15,13 @@ from protocol import limits
 from protocol.errors import PacketError, TornError, VersionError
 from protocol.header import ARRAY_SIZE, Class, Header, Run, StreamRef
 from protocol.packed import pack, unpack_array
-from protocol.packet import MAGIC, OVERHEAD, PREFIX_SIZE, Packer, build, peek, read, unpack
+from protocol.packet import LARGE, MAGIC, OVERHEAD, PREFIX_SIZE, Packer, build, peek, read, unpack
 from tests.protocol.wire_samples import BODY, HEADER, anything, headers, packet
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DATA = packet()
 
@@ -57,6 +63,42 @@ def test_a_packer_is_used_again_and_again() -> None:
     for lines, small in [*bodies, (b"", b"")]:
         header = replace(HEADER, sizes=(len(lines), len(small), 0, 0, 0, 0, 0, 0))
         assert unpack(read(build(header, packer.compress(lines, small)))) == lines + small
+
+
+def zstd_frames(body: memoryview) -> int:
+    """How many frames a body has."""
+    found = 0
+    while body:
+        decompressor = zstd.ZstdDecompressor()
+        decompressor.decompress(body)
+        found, body = found + 1, memoryview(decompressor.unused_data)
+    return found
+
+
+@pytest.mark.parametrize(("size", "frames"), [(0, 1), (LARGE - 1, 1), (LARGE, 2), (limits.PACKET_RAW_MAX, 2)])
+@pytest.mark.parametrize("small", [b"", b"small columns"])
+def test_many_lines_get_a_frame_of_their_own(size: int, frames: int, small: bytes) -> None:
+    lines = (b"%d\n" * (size // 4 + 1) % tuple(range(size // 4 + 1)))[:size]
+    found = read(build(replace(HEADER, sizes=(size, len(small), 0, 0, 0, 0, 0, 0)), Packer().compress(lines, small)))
+    assert zstd_frames(found.body) == frames
+    unpacked = unpack(found)
+    assert (len(unpacked), blake3(unpacked).digest()) == (size + len(small), blake3(lines + small).digest())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", zstd.compress(b"four")[:-1], zstd.compress(b"four") * 2, zstd.compress(b"12") + zstd.compress(b"345"),
+        zstd.compress(b"fours"), zstd.compress(b"fou"), zstd.compress(b"four") + b"x",
+        zstd.compress(b"12") + zstd.compress(b"34")[:-1], zstd.compress(b"1") * 3 + zstd.compress(b"1"),
+        zstd.compress(b"four") + zstd.compress(b"") + zstd.compress(b""), zstd.compress(bytes(1 << 24)),
+    ],
+)  # fmt: skip
+def test_a_body_holds_what_its_header_says_and_not_a_byte_more(body: bytes) -> None:
+    header = replace(HEADER, sizes=(3, 1, 0, 0, 0, 0, 0, 0))
+    assert unpack(read(build(header, zstd.compress(b"12") + zstd.compress(b"34")))) == b"1234"
+    with pytest.raises(PacketError):
+        unpack(read(build(header, body)))
 
 
 def test_every_single_flipped_bit_is_caught() -> None:
