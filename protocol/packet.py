@@ -117,9 +117,11 @@ class Packer:
 
     def compress(self, lines: Buffer, small: Buffer) -> bytes:
         """The lines, then the small columns in a frame or block of their own, so each gets its own statistics."""
-        whole = zstd.ZstdCompressor.FLUSH_FRAME
-        first = self._zstd.compress(lines, whole if len(lines) >= LARGE else zstd.ZstdCompressor.FLUSH_BLOCK)
-        return first + self._zstd.compress(small, whole)
+        if len(lines) >= LARGE:
+            first = self._zstd.compress(lines, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+        else:
+            first = self._zstd.compress(lines, mode=zstd.ZstdCompressor.FLUSH_BLOCK)
+        return first + self._zstd.compress(small, mode=zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def unpack(packet: Packet) -> bytes:
