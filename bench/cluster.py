@@ -42,11 +42,19 @@ class Usage(NamedTuple):
 class Process:
     """One process of ours, its log in a file, its first line read."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """`prefix`: a command that becomes ours after it has changed something, such as `prlimit --nofile=64`."""
         self.name, self.log = name, log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [*prefix, sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=out,
@@ -110,8 +118,15 @@ class Buck(Process):
     address: str
     http: str
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
-        super().__init__(name, arguments, log, env)
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        super().__init__(name, arguments, log, env, prefix)
         words = self.first_line().split()
         if len(words) != 4 or words[0] != "listening":
             self.kill()
@@ -161,7 +176,7 @@ class Cluster:
     ) -> None:
         self.close()
 
-    def start(self, i: int, env: dict[str, str] | None = None) -> Buck:
+    def start(self, i: int, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Buck:
         """Start buck `i`, or start it again: where it was, on the same ports, with the same disks and key."""
         listen, http = self.fixed.get(i, ("127.0.0.1:0", "127.0.0.1:0"))
         arguments = ["buck", "run", "--listen", listen, "--http", http, "--env", self.env_name, "--width", self.width]
@@ -173,7 +188,7 @@ class Cluster:
         proxy = self.proxies.get(i)
         if proxy:
             arguments += ["--advertise", proxy.address]
-        buck = Buck(f"buck{i}", arguments, self.logs / f"buck{i}.log", env)
+        buck = Buck(f"buck{i}", arguments, self.logs / f"buck{i}.log", env, prefix)
         self.fixed[i] = buck.address, buck.http
         if proxy:
             proxy.target, buck.address = buck.address, proxy.address
@@ -199,7 +214,9 @@ class Cluster:
         """The bucks that run."""
         return [buck for buck in self.bucks if buck is not None and buck.running()]
 
-    def tailer(self, *arguments: str, name: str = "tailer", env: dict[str, str] | None = None) -> Process:
+    def tailer(
+        self, *arguments: str, name: str = "tailer", env: dict[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> Process:
         """`tailer run` with a journal of its own name, to all bucks; the caller waits for it or stops it."""
         journal = self.root / name
         base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name]
@@ -207,7 +224,7 @@ class Cluster:
             base += ["--to", address]
         if self.keys:
             base += self.keys.certified("tailer", name, "--journal", str(journal))
-        process = Process(name, [*base, *arguments], self.logs / f"{name}.log", env)
+        process = Process(name, [*base, *arguments], self.logs / f"{name}.log", env, prefix)
         self.processes.append(process)
         return process
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,7 @@ from bench.cluster import Buck, Cluster, Process
 from tests.scenarios.arena import FOLLOWED, PATIENCE_S, Arena
 from tests.scenarios.checker import copies
 from tests.scenarios.proxy import Net
+from tests.scenarios.writing import Writer
 
 
 class Netted(Cluster):
@@ -33,10 +34,10 @@ class Netted(Cluster):
         super().__exit__(kind, error, trace)
         self.net.__exit__(kind, error, trace)
 
-    def start(self, i: int, env: dict[str, str] | None = None) -> Buck:
+    def start(self, i: int, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Buck:
         if i not in self.fronts:
             self.fronts[i] = self.net.front(f"buck{i}")
-        buck = super().start(i, {**(env or {}), "BUCK_ADVERTISE": self.fronts[i]})
+        buck = super().start(i, {**(env or {}), "BUCK_ADVERTISE": self.fronts[i]}, prefix)
         host, _, port = buck.address.rpartition(":")
         self.net.behind[f"buck{i}"] = host, int(port)
         buck.address = self.fronts[i]
@@ -46,21 +47,42 @@ class Netted(Cluster):
 class Following:
     """A tailer that follows the arena's files, in one process after another, with a page that says how far it is."""
 
-    def __init__(self, arena: Arena, *more: str, name: str = "tailer", env: dict[str, str] | None = None) -> None:
-        self.arena, self.name, self.more, self.env = arena, name, more, env
-        self._starts = 0
+    def __init__(
+        self,
+        arena: Arena,
+        *more: str,
+        name: str = "tailer",
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        files: Path | None = None,
+    ) -> None:
+        self.arena, self.name, self.more, self.env, self.prefix = arena, name, more, env, prefix
+        self.files = files or self.arena.folder / FOLLOWED
+        self._starts = len(self._pages())
         self.start()
 
     def start(self) -> None:
-        words = ["--from", "head", "--http", "127.0.0.1:0", *self.more]
-        files = str(self.arena.folder / FOLLOWED)
-        self.tailer: Process = self.arena.cluster.tailer(*words, files, name=self.name, env=self.env)
+        self.tailer = self._run("--from", "head", "--http", "127.0.0.1:0")
         self._starts += 1
         until(lambda: len(self._pages()) == self._starts, self.tailer.log_end)
         self.http = self._pages()[-1]
 
+    def _run(self, *words: str) -> Process:
+        words = *words, *self.more, str(self.files)
+        return self.arena.cluster.tailer(*words, name=self.name, env=self.env, prefix=self.prefix)
+
+    def goodbye(self) -> None:
+        """Everything is delivered and at A2, and nobody waits for this tailer any more."""
+        assert self.tailer.stop() == 0, self.tailer.log_end()
+        leaving = self._run("--goodbye", "--from", "head")
+        assert leaving.wait(PATIENCE_S) == 0, leaving.log_end()
+
+    def placed(self, *writers: Writer) -> bool:
+        """These are read, all that this process has read so far, and everything is at A1."""
+        return self.lines() >= sum(writer.events for writer in writers) and not self.packets("A0")
+
     def _pages(self) -> list[str]:
-        log = self.tailer.log
+        log = self.arena.cluster.logs / f"{self.name}.log"
         lines = [json.loads(line) for line in log.read_text().splitlines() if '"http"' in line] if log.exists() else []
         return [line["http"] for line in lines if "http" in line]
 
@@ -98,6 +120,12 @@ def until(what: Callable[[], object], said: Callable[[], object] = str, patience
         assert time.monotonic() < began + patience_s, said()
         time.sleep(0.05)
     return time.monotonic() - began
+
+
+def is_complete(cluster: Cluster, *more: str) -> None:
+    """The audit says so."""
+    done = cluster.porter("audit", *more, check=False)
+    assert (done.returncode, done.stdout.decode().split()[-1]) == (0, "complete"), done.stdout.decode()
 
 
 def copies_of(cluster: Cluster) -> list[int]:

@@ -16,8 +16,8 @@ from functools import partial
 
 import pytest
 
-from tests.scenarios.arena import FOLLOWED, PATIENCE_S, Arena
-from tests.scenarios.netted import Following, Netted, copies_of, until
+from tests.scenarios.arena import Arena
+from tests.scenarios.netted import Following, Netted, copies_of, is_complete, until
 from tests.scenarios.proxy import HOLE, Way
 from tests.scenarios.writing import Writer
 
@@ -74,11 +74,6 @@ def passed_over(arena: Arena, following: Following) -> Writer:
     return writer
 
 
-def placed(arena: Arena, following: Following) -> bool:
-    """All that was written is read, and is at A1."""
-    return following.lines() >= sum(writer.events for writer in arena.writers) and not following.packets("A0")
-
-
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
@@ -93,7 +88,7 @@ def test_C4_a_stopped_buck_holds_up_nobody_and_its_late_answers_do_no_harm(
 ) -> None:
     with stopped(arena.buck(0).pid):
         writer = passed_over(arena, following)
-        until(lambda: placed(arena, following), following.says, SOON_S)
+        until(lambda: following.placed(*arena.writers), following.says, SOON_S)
     arena.check(writer)
 
 
@@ -114,7 +109,7 @@ def test_C16_whatever_is_cut_a_tailer_that_reaches_two_bucks_goes_on(
     text, both = SHAPES[shape]
     net.net.set(HOLE, *pairs(text), both=both)
     writer = fed(arena)
-    until(lambda: placed(arena, following), following.says, SOON_S)
+    until(lambda: following.placed(*arena.writers), following.says, SOON_S)
     net.net.heal()
     arena.check(writer)
 
@@ -139,7 +134,7 @@ def test_C17_with_one_buck_in_reach_nothing_is_claimed_and_the_journal_grows(
     assert now["counters"].get("placed", 0) == before, "one copy was called A1"
     assert any("1 of 4 bucks" in text for text in now["troubles"]), now["troubles"]
     net.net.heal()
-    until(lambda: placed(arena, following), following.says)
+    until(lambda: following.placed(*arena.writers), following.says)
     until(lambda: following.says()["health"] == "OK", following.says)
     arena.check(writer)
 
@@ -150,7 +145,7 @@ def test_C18_a_way_of_1_kB_a_second_and_one_of_2_s_hold_up_no_other(
     net.net.set(Way(rate=1000), *pairs("t-0"))
     net.net.set(Way(delay_s=2.0), *pairs("t-1"))
     writer = fed(arena)
-    until(lambda: placed(arena, following), following.says, SOON_S)
+    until(lambda: following.placed(*arena.writers), following.says, SOON_S)
     net.net.heal()
     arena.check(writer)
 
@@ -165,7 +160,7 @@ def test_C18_resets_in_the_middle_of_a_frame_lose_and_repeat_nothing(
     until(lambda: net.net.resets > before + 8, lambda: (net.net.resets, following.says()))
     assert following.packets("A0"), "they are longer than what gets through"
     net.net.heal()
-    until(lambda: placed(arena, following), following.says)
+    until(lambda: following.placed(*arena.writers), following.says)
     arena.check(writer)
 
 
@@ -176,7 +171,7 @@ def test_C18_C4_who_went_without_a_word_leaves_half_open_links_that_do_no_harm(
     net.net.set(HOLE, *pairs("t-2"))
     arena.buck(2).kill()
     writer = fed(arena)
-    until(lambda: placed(arena, following), following.says, SOON_S)
+    until(lambda: following.placed(*arena.writers), following.says, SOON_S)
     arena.restart(2)
     net.net.heal()
     with stopped(arena.buck(3).pid):
@@ -191,12 +186,9 @@ def test_C18_C4_who_went_without_a_word_leaves_half_open_links_that_do_no_harm(
 def test_after_all_that_every_packet_is_on_three_bucks_and_nothing_is_missed(
     arena: Arena, net: Netted, following: Following
 ) -> None:
-    assert following.tailer.stop() == 0, following.tailer.log_end()
-    leaving = arena.cluster.tailer("--goodbye", "--from", "head", str(arena.folder / FOLLOWED))
-    assert leaving.wait(PATIENCE_S) == 0, leaving.log_end()
+    following.goodbye()
     found = copies_of(arena.cluster)
     assert found
     assert min(found) >= 3, found
     arena.check(*arena.writers)
-    done = arena.cluster.porter("audit", check=False)
-    assert (done.returncode, done.stdout.decode().split()[-1]) == (0, "complete"), done.stdout.decode()
+    is_complete(arena.cluster)
