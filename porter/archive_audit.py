@@ -187,19 +187,18 @@ class _Documents:
     def _check_seals(self, name: str, document: Document, hour: _Hour) -> None:
         """Which seals the parts carried when the verdict was written, against those that they carry now."""
         place = str(next(iter(hour.parts), name))
-        for tailer, (flat, last) in document.seals.items():
+        named = document.seals
+        for tailer in sorted(named.keys() | hour.seals.keys()):
             chain = hour.seals.get(tailer, {})
-            wanted = Ranges.from_flat(flat)
-            for number in wanted.numbers():
-                if number not in chain:
-                    self._seal(place, tailer, number, f"is in no part of the hour, and {name} names it")
+            there = Ranges((number, number + 1) for number in sorted(chain))
+            wanted, last = named.get(tailer, (Ranges(), ""))
+            self._seals(place, tailer, wanted - there, f"is in no part of the hour, and {name} names it")
             if wanted and wanted.last in chain and chain[wanted.last].digest.hex() != last:
-                self._seal(place, tailer, wanted.last, f"is another than {name} names")
-        for tailer, chain in hour.seals.items():
-            wanted = Ranges.from_flat(document.seals.get(tailer, ([], ""))[0])
-            for number in sorted(chain):
-                if number not in wanted:
-                    self._seal(place, tailer, number, f"was not there when {name} was written")
+                self._seals(place, tailer, Ranges([(wanted.last, wanted.last + 1)]), f"is another than {name} names")
+            self._seals(place, tailer, there - wanted, f"was not there when {name} was written")
 
-    def _seal(self, place: str, tailer: bytes, number: int, what: str) -> None:
-        self._found.damage.append(Damage(place, f"seal {number} of {tailer.hex()} {what}"))
+    def _seals(self, place: str, tailer: bytes, numbers: Ranges, what: str) -> None:
+        """Name some seals; not one by one, for a verdict may name more than anybody can count."""
+        for first, end in numbers:
+            one, many = f"seal {first} of {tailer.hex()}", f"seals {first}-{end - 1} of {tailer.hex()}: each"
+            self._found.damage.append(Damage(place, f"{one if end - first == 1 else many} {what}"))

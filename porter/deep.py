@@ -6,6 +6,8 @@ one key with other bytes are a conflict, even if no buck has noticed.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from porter.cluster import Cluster
 from porter.gather import Epoch, Survey, fetch
 from porter.member import Member
@@ -18,6 +20,8 @@ from protocol.ranges import Ranges
 from protocol.seal import CONTENT_SIZE
 
 __all__ = ["contents_of", "good_copies"]
+
+NAMED_MAX = 1_000  # bad copies of a bucket, buck and epoch that are named one by one: a buck may list anything
 
 
 async def good_copies(
@@ -42,9 +46,11 @@ async def good_copies(
                     troubles.append(_copy_text(listed.bucket, key, member, judged[packet.digest]))
         for epoch, missing in harvest.missing.items():
             held[epoch] -= missing
-            for number in missing.numbers():
-                why = "; ".join(sorted({bad.why for bad in harvest.bad})) or "listed, and not given"
+            why = "; ".join(sorted({bad.why for bad in harvest.bad})) or "listed, and not given"
+            for number in islice(missing.numbers(), NAMED_MAX):
                 troubles.append(_copy_text(listed.bucket, Key(*epoch, number), member, why))
+            if missing.count > NAMED_MAX:
+                troubles.append(f"{missing.count - NAMED_MAX} more such copies in bucket {listed.bucket} on {member}")
     clashes = {key: set(some.values()) for key, some in versions.items() if len(some) > 1 or key in listed.conflicts}
     return good, clashes, troubles
 

@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from protocol.errors import FormatError, SealError
+from protocol.errors import FormatError
 from protocol.identity import NodeKey, verify
+from protocol.ranges import Ranges
 
 __all__ = ["DOCUMENT_MAX", "Document", "opened", "same", "signed"]
 
@@ -34,9 +35,10 @@ class Document(NamedTuple):
         return {str(part["name"]): str(part["digest"]) for part in self.said["parts"]}
 
     @property
-    def seals(self) -> dict[bytes, tuple[list[int], str]]:
-        """Tailer -> the seals that the parts carry: numbers as flat ranges, the digest of the last."""
-        return {bytes.fromhex(one["tailer"]): (list(one["numbers"]), str(one["last"])) for one in self.said["seals"]}
+    def seals(self) -> dict[bytes, tuple[Ranges, str]]:
+        """Tailer -> the seals that the parts carry: their numbers, and the digest of the last."""
+        found = self.said["seals"]
+        return {bytes.fromhex(one["tailer"]): (Ranges.from_flat(one["numbers"]), str(one["last"])) for one in found}
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -64,7 +66,7 @@ def opened(name: str, data: bytes) -> Document:
         verify(porter, CONTEXT + _text(unsigned), signature)
         found = Document(said, porter)
         _ = found.parts, found.seals, found.verdicts  # whatever can't be read is found here
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SealError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, FormatError) as error:
         raise FormatError(f"{name}: not a porter's verdict ({error}); was the object changed?") from error
     return found
 

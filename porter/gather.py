@@ -13,7 +13,7 @@ every version is given out, in order of digest, so that nobody's luck decides wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -44,6 +44,9 @@ __all__ = [
 
 BATCH_BYTES = 4 << 20  # of packets in one question: enough to hide the round trip, little enough to be lost
 BATCH_FIRST, BATCH_MAX = 16, 1024
+LISTED_MAX = (
+    1 << 24
+)  # packets of a bucket that one buck may list: 50,000 a second; who lists more keeps us busy for ever
 AT_ONCE = 16  # buckets that are surveyed together
 
 
@@ -119,14 +122,28 @@ async def survey_all(cluster: Cluster, buckets: Sequence[int], host: bytes = b""
     for one, answers in zip(found, listed, strict=True):
         for member, listing in answers:
             assert isinstance(listing, Listing)
-            one.held[member] = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.entries}
+            held, gone = _listed(listing.entries), _listed(listing.archived)
+            if max(_count(held), _count(gone)) > LISTED_MAX:
+                member.trouble = (
+                    member.trouble or f"it lists {_count(held) + _count(gone)} packets of one bucket: it lies"
+                )
+                continue
+            one.held[member] = held
             one.conflicts.update(Key(*key) for key in listing.conflicts)
-            gone: Numbers = {Epoch(tailer, epoch): numbers for tailer, epoch, numbers in listing.archived}
             one.archived = unite([one.archived, gone])
             if listing.unsure:
                 one.unsure.append(member)
         one.silent = cluster.silent
     return found
+
+
+def _listed(entries: Iterable[tuple[bytes, int, Ranges]]) -> Numbers:
+    """What a listing names; an epoch with very many holes comes in several entries."""
+    return unite({Epoch(tailer, epoch): numbers} for tailer, epoch, numbers in entries)
+
+
+def _count(numbers: Numbers) -> int:
+    return sum(one.count for one in numbers.values())
 
 
 @asynccontextmanager

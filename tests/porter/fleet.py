@@ -166,6 +166,7 @@ class FakeBuck:
     given: int = 0
     stated: list[Statement] = field(default_factory=list)  # what porters said is archived; nothing goes
     buckets_max: int = BUCKETS_MAX  # in one answer
+    claimed: tuple[tuple[bytes, int, Ranges], ...] = ()  # what it lists besides, and has not
 
     def put(self, packets: Iterable[Packet]) -> None:
         """Hold these."""
@@ -212,7 +213,7 @@ class FakeBuck:
                 found = [self._bucket(one) for one in sorted(self.packets) if start <= one < end]
                 return [BucketsAre(ask, tuple(found[: self.buckets_max]))]
             case List(ask, bucket, host, path):
-                held = self._numbers(self._matching(bucket, host, path))
+                held = (*self._numbers(self._matching(bucket, host, path)), *self.claimed)
                 return [Listing(ask, bucket, held, self.unsure, tuple(sorted(self.conflicts)))]
             case Get():
                 return self._get(message)

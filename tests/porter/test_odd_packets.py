@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pyarrow.parquet as pq
 import pytest
+import trio
 
 from porter.audit import Audit, Found, audit, look_at_bucks
 from porter.bucks import Bucks
@@ -16,6 +17,7 @@ from porter.transfer import Copied, cat, generations
 from porter.verdict import COMPLETE
 from protocol.messages import Buckets, Clock, Covered, Get, List, Peers, Roster, Seals, Streams
 from protocol.packet import Packet
+from protocol.ranges import Ranges
 from tests.porter.archiving import HOUR, archive, copy, lines, names, spread, verdict, wrong
 from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of
 from tests.porter.sealing import Chain
@@ -102,6 +104,20 @@ async def test_C15_a_rotten_minority_is_read_around_named_and_nothing_is_deleted
     assert asked <= set(READING), "a porter that meets rot only reads"
     assert [len(buck.packets[BUCKET]) for buck in bucks] == [5, 5, 5]
     assert harm is gone or any("buck1" in text for text in shortfalls) or done.size == len(RAW)
+
+
+async def test_A33_a_buck_that_lists_more_than_anybody_can_count_is_named_and_keeps_nobody_busy() -> None:
+    bucks, tailer = fleet()
+    bucks[1].claimed = ((tailer.key.node, 1, Ranges([(len(tailer.packets), 1 << 63)])),)
+    with trio.fail_after(20):
+        found = await deep(bucks)
+        assert any("buck1" in text and "it lies" in text for text in found.troubles), found.troubles
+        assert len(found.troubles) < 2_000
+        assert (await copied(bucks))[0] == RAW
+        objects = MemoryObjects()
+        (report,) = await archive(bucks, objects)
+        assert report.packets == len(tailer.packets)
+        assert (await copy(objects, b"/a"))[0] == RAW
 
 
 async def test_C15_an_older_packet_in_the_place_of_a_newer_is_not_taken_for_it() -> None:

@@ -101,6 +101,20 @@ def test_a_verdict_that_somebody_else_has_signed(objects: MemoryObjects) -> None
         objects.held[name] = data
 
 
+@pytest.mark.parametrize(("numbers", "said"), [([0, 1 << 62], "seals 3-"), ([5, 5], "not a porter's verdict")])
+def test_a_verdict_that_names_more_seals_than_anybody_can_count(
+    objects: MemoryObjects, numbers: list[int], said: str
+) -> None:
+    """Whoever signs what he likes must not keep an audit busy for ever, nor end it."""
+    name = last_written(objects)
+    verdict = {
+        key: value for key, value in json.loads(objects.held[name]).items() if key not in ("porter", "signature")
+    }
+    verdict["seals"][0]["numbers"] = numbers
+    objects.held[name] = signed(verdict, node_key("intruder"))
+    assert any(said in text for text in texts(look(objects))), texts(look(objects))
+
+
 def test_a_dropped_verdict(objects: MemoryObjects) -> None:
     for name in [name for name in objects.held if name.endswith(".json")]:
         data = objects.held.pop(name)
