@@ -11,6 +11,7 @@ fsync lies in [0, synced); `synced <= size`; `index` is there while the part is 
 """
 
 import contextlib
+from collections.abc import Sequence
 
 from buck import footer
 from buck.files import BAD, CLOSED, LEFT, OPEN, PartName, join
@@ -80,20 +81,25 @@ class Part:
 
     def append(self, packet: Packet) -> int:
         """Append a packet as it came; its offset. After an OSError the file is as it was, or the part has failed."""
-        self.write(packet)
+        self.write((packet,))
         return self.note(packet)
 
-    def write(self, packet: Packet) -> None:
-        """The part of appending that may wait for the disk. Nothing else writes meanwhile."""
+    def lacks(self, packet: Packet) -> bool:
+        """Can it be given this packet, and has it not?"""
+        return not self.stopped and self.index is not None and not self.index.has(packet)
+
+    def write(self, packets: Sequence[Packet]) -> None:
+        """The part of appending that may wait for the disk: all of them, or after an OSError none."""
         assert self.file is not None
         assert not self.stopped
-        faultpoint("buck.bucket.before_append")
-        try:
-            self.file.write(packet.data)
-        except OSError:
-            self._cut_back()
-            raise
-        faultpoint("buck.bucket.after_append")
+        for packet in packets:
+            faultpoint("buck.bucket.before_append")
+            try:
+                self.file.write(packet.data)
+            except OSError:
+                self._cut_back()
+                raise
+            faultpoint("buck.bucket.after_append")
 
     def note(self, packet: Packet) -> int:
         """The other part: what was written counts from now on."""

@@ -21,7 +21,7 @@ import trio
 
 from buck.errors import Declined
 from protocol.connection import Connection
-from protocol.limits import READ_MAX, READ_MIN, SMALL_FRAME_MAX
+from protocol.limits import READ_MAX, READ_MIN
 from protocol.link import Link
 from protocol.messages import Message
 from service.machine import Machine
@@ -34,6 +34,7 @@ PEER_SHARE = 0.25
 AHEAD_PART = 8
 FRAME_S = 20.0  # for a frame, which comes to one that may be busy itself
 ANSWER_S = 5.0  # for one part of an answer
+TINY = 1_024  # a question that stays is not counted below that
 ANSWERS_MAX = 2  # of one link at the same time: one on its way, and the next being read
 WAIT_S = 30.0  # for memory for an answer: some rounds of that; then the peer may ask another buck
 
@@ -149,7 +150,7 @@ class Metered(trio.abc.Stream):
         """The message that came last stays for longer; what is to be given to `let_go` when it is gone."""
         size, self._reserved = self._reserved, 0
         self._memory.incoming.end(self)
-        if not size and self._connection.size > SMALL_FRAME_MAX:
+        if not size and self._connection.size > TINY:
             size = self._connection.size
             await self._memory.incoming.reserve(size)
         self._kept += size

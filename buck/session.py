@@ -1,8 +1,9 @@
 """One connection: a table says for each message what is done about it.
 
-Puts are answered in order and at once; what waits for a disk for longer (a packet that must be fsynced, a seal, a
-receipt with sync, packets and lists for a porter) goes on beside, at most BESIDE_MAX at a time, so that it holds up
-nobody. A peer that doesn't read its answers holds up only itself: sending waits, and then nothing more is read from it.
+Puts are answered in order and at once where there is one disk; what waits for a disk (a put where there are several, a
+packet that must be fsynced, a seal, a receipt with sync, packets and lists for a porter) goes on beside, at most
+BESIDE_MAX at a time, so that it holds up nobody. A peer that doesn't read its answers holds up only itself: sending
+waits, and then nothing more is read from it.
 What a question or an answer weighs is reserved before it is there (buck/budget.py), and a question is gone before its
 answer is sent.
 
@@ -88,6 +89,8 @@ class Session:
         self.link = link
         self.stream = stream
         self._nursery = nursery
+        self._acks: list[m.Ok] = []
+        self._acking = trio.Lock()
         self._answers = Answers(home.memory, link)
         self._beside = trio.Semaphore(BESIDE_MAX)
         self._reading = trio.CancelScope()
@@ -133,7 +136,7 @@ class Session:
 
     async def _handle(self, message: Any) -> m.Message | None:
         handler = HANDLERS[type(message)]
-        if type(message) in BESIDE:
+        if type(message) in BESIDE or (type(message) is m.Put and self.home.store.waits):
             await self._go_beside(message.ask, handler, self, message)
             return None
         return await self._answer(message.ask, handler, self, message)
@@ -154,7 +157,7 @@ class Session:
             del args
             size = self.stream.let_go(size)
             if answer is not None:
-                await self._reply(answer)
+                await self._reply_beside(answer)
         finally:
             self.stream.let_go(size)
             self._beside.release()
@@ -173,6 +176,17 @@ class Session:
             await self.link.send(answer)
         except TooLargeError as error:
             await self.link.send(self._too_large(answer.ask, error))
+
+    async def _reply_beside(self, answer: Any) -> None:
+        """The same from beside the reader; acks that are ready at the same time go together."""
+        if type(answer) is not m.Ok:
+            await self._reply(answer)
+            return
+        self._acks.append(answer)
+        async with self._acking:
+            acks, self._acks = self._acks, []
+            if acks:  # else who had the turn before has sent it too
+                await self.link.send_all(acks)
 
     def _too_large(self, ask: int, error: TooLargeError) -> m.No:
         """Our bug, brought to light by what one peer put here, or asks: no reason to leave all the others."""
@@ -193,6 +207,8 @@ class Session:
         if self.home.live.wanted and not (message.again or stored.is_repeat) and message.age_ms < LIVE_AGE_MS:
             self.home.live.offer(packet)
         if packet.header.kind.sync and stored.level < SYNCED:
+            if self.home.store.waits:
+                return await self._sync(message.ask, packet, stored)  # it is beside already
             await self._go_beside(message.ask, self._sync, message.ask, packet, stored)
             return None
         return m.Ok(message.ask, stored.level, self.home.live.wanted)

@@ -121,6 +121,11 @@ class Store:
         for volume in self.volumes:
             volume.release()
 
+    @property
+    def waits(self) -> bool:
+        """Does a put wait for its disk's turn, so that others should go on meanwhile?"""
+        return any(volume.hands.beside for volume in self.volumes)
+
     # --- writing --------------------------------------------------------------------------------------------------
 
     async def put(self, packet: Packet) -> Stored:
@@ -192,7 +197,7 @@ class Store:
             if not volume.hands.beside:
                 offset: int | None = part.append(packet)
             else:
-                offset = await volume.hands.do(lambda: self._write(volume, part, packet))
+                offset = await volume.hands.append(part, packet)
         except HungError as hung:
             self._note_hung(volume, hung)
             return None
@@ -208,16 +213,6 @@ class Store:
         kind = header.kind
         self.counts.costs.written(kind.label, header.count, len(packet.data), part.unsynced, kind.sync)
         return Stored(part, offset)
-
-    async def _write(self, volume: Volume, part: Part, packet: Packet) -> int | None:
-        """Append beside the loop, in this disk's turn. None: the part takes nothing more, or has it by now.
-
-        Two may bring one packet at once: a tailer again over another link, or a buck that hands it on.
-        """
-        if part.stopped or part.index is None or part.index.has(packet):
-            return None
-        await volume.hands.call(lambda: part.write(packet))
-        return part.note(packet)
 
     def _note_hung(self, volume: Volume, hung: HungError) -> None:
         self.counts.hung.inc()

@@ -85,6 +85,10 @@ class Link:
             buffers = []
         await self._write(buffers)
 
+    async def send_all(self, messages: Iterable[Message]) -> None:
+        """Send these short ones together."""
+        await self._write([buffer for message in messages for buffer in self.connection.send(message)])
+
     def __aiter__(self) -> Link:
         return self
 

@@ -9,6 +9,7 @@ import trio.testing
 
 from buck.errors import Declined
 from buck.hands import HUNG_S
+from buck.retention import REST_S
 from buck.store import Store
 from protocol.ranges import Ranges
 from service.config import ConfigError
@@ -260,3 +261,75 @@ async def test_C33_when_all_disks_hang_the_buck_says_that_it_is_slow(world: Worl
         with pytest.raises(Declined, match="slow: no disk of this buck answers"), trio.fail_after(3 * HUNG_S):
             await store.put(made(0))
         nursery.cancel_scope.cancel()
+
+
+@in_world
+async def test_packets_that_come_while_a_disk_is_busy_go_to_it_together(world: World) -> None:
+    store = await open_store(world.host("a").process(), TWO)
+    hops: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for volume in store.volumes:
+            real = volume.hands.call
+
+            async def counted(function: Callable[[], object], real=real, root: str = volume.root) -> object:
+                hops.append(root)
+                if hops == ["ready", root]:  # they all come again, while the first are on their way
+                    for n in range(2, 62):
+                        nursery.start_soon(store.put, made(n))
+                    await trio.sleep(0.1)
+                return await real(function)
+
+            volume.hands.call = counted  # type: ignore[method-assign, assignment]  # to count the hops
+            nursery.start_soon(volume.hands.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for n in range(2):
+            await store.put(made(n))  # each disk has its part
+        hops[:] = ["ready"]
+        async with trio.open_nursery() as putting:
+            for n in (*range(2, 62), 5, 6):
+                putting.start_soon(store.put, made(n))
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert 3 <= len(hops) <= 8, "60 packets, all of them twice, two of them three times"
+    assert await numbers(store) == Ranges([(0, 62)])
+    assert sum(part.packets for part in store.parts(BUCKET)) == 62
+    store.check()
+    assert sorted(await get(store, Ranges([(0, 62)]))) == sorted(make(n) for n in range(62))
+
+
+@in_world
+async def test_of_packets_that_go_to_a_disk_together_all_are_cut_off_if_one_does_not_fit(world: World) -> None:
+    host = world.host("a")
+    store = await open_store(host.process(), TWO)
+    async with trio.open_nursery() as nursery:
+        for volume in store.volumes:
+            nursery.start_soon(volume.hands.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for n in range(2):
+            await store.put(made(n))
+        writes = 0
+
+        def before(operation: str, path: bytes) -> None:
+            nonlocal writes
+            if operation == "write" and path.startswith(b"/d1"):
+                writes += 1
+                if writes == 4:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+
+        host.platter.before = before
+        async with trio.open_nursery() as putting:
+            for n in range(2, 40):
+                putting.start_soon(store.put, made(n))
+        assert writes == 4, "and the disk rests"
+        assert well(store) == [True, True]
+        await trio.sleep(REST_S + 1)
+        for n in range(40, 60):
+            await store.put(made(n))
+        assert writes > 4
+        nursery.cancel_scope.cancel()
+    store.check()
+    assert sorted(await get(store, Ranges([(0, 60)]))) == sorted(make(n) for n in range(60))
+    store.release()
+    again = await open_store(host.process(), TWO)
+    assert await numbers(again) == Ranges([(0, 60)])
+    assert counter(again, "bytes_skipped") == 0
