@@ -47,8 +47,8 @@ fuzz: setup ## damaged bytes for whoever reads them; SECONDS=60 for each target,
 scenarios: setup ## real processes, killed, stopped, cut off, on full and broken disks; T='words' picks some
 	$(BIN)/python -m pytest tests/scenarios $(if $(T),-k "$(T)")
 
-soak: setup ## a steady load and a fault every 20 s; MINUTES=30, SEED=1, RATE=500 lines a second
-	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1) --rate $(or $(RATE),500)
+soak: setup ## 60 % of full load and a fault every 20 s; MINUTES=30, SEED=1, RATE=50000 lines a second instead
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1) $(if $(RATE),--rate $(RATE))
 
 mutants: setup ## bugs put into copies of the tree: which test notices each; T='word' picks some
 	$(BIN)/python -m tests.mutants '$(T)'

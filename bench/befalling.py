@@ -15,6 +15,8 @@ from pathlib import Path
 
 from bench.cluster import Buck, Cluster, Process
 
+SLOW_RATE = 100_000  # bytes a second
+
 Heal = Callable[[], object]
 
 
@@ -54,6 +56,12 @@ def cut(cluster: Cluster, i: int, *, to: bool = True, back: bool = True) -> Heal
     """A black hole, or half of one: connections stay, nothing passes."""
     cluster.proxies[i].hold(to=to, back=back)
     return cluster.proxies[i].go_on
+
+
+def slow(cluster: Cluster, i: int, rate: int = SLOW_RATE) -> Heal:
+    """A way that carries so many bytes a second, each way of each connection."""
+    cluster.proxies[i].rate = rate
+    return lambda: setattr(cluster.proxies[i], "rate", 0)
 
 
 def reset(cluster: Cluster, i: int) -> Heal:

@@ -1,4 +1,5 @@
-"""A TCP proxy in front of one process: it can stop carrying either way while connections stay open, or reset them all.
+"""A TCP proxy in front of one process: it can carry slowly, stop carrying either way while connections
+stay open, or reset them all.
 
 What is held back stays in the buffers of the kernel, as it would in a network that came back; new connections are let
 wait like the others. Nothing is ever dropped from within a stream: a peer that is cut off sees silence, not damage.
@@ -10,8 +11,10 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 
 PIECE = 256 << 10
+SLICE_S = 0.1
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time at all: closing sends a reset
 
 
@@ -23,6 +26,7 @@ class Proxy:
         self.address = "127.0.0.1:{1}".format(*self._listener.getsockname())
         self.target = ""
         self.carried = [0, 0]
+        self.rate = 0  # bytes a second, each way of each connection; 0: as fast as it goes
         self._open = (threading.Event(), threading.Event())  # to the target, from it
         self._links: set[tuple[socket.socket, socket.socket]] = set()
         self._ended = False
@@ -85,10 +89,19 @@ class Proxy:
         with contextlib.suppress(OSError):
             while size := a.recv_into(room):
                 self._open[way].wait()
-                b.sendall(room[:size])
+                self._carry_piece(b, room[:size])
                 self.carried[way] += size
         self._open[way].wait()  # an end is held back as well
         self._cut(link)
+
+    def _carry_piece(self, to: socket.socket, piece: memoryview) -> None:
+        """At once, or in slices a tenth of a second apart while the way is slow."""
+        while self.rate and piece:
+            size = max(1, self.rate // 10)
+            to.sendall(piece[:size])
+            piece = piece[size:]
+            time.sleep(SLICE_S)
+        to.sendall(piece)
 
     def _cut(self, link: tuple[socket.socket, socket.socket], reset: bool = False) -> None:
         self._links.discard(link)
