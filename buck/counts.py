@@ -32,6 +32,10 @@ class Counts:
         self.packets_pruned = metrics.counter("packets_pruned", "Packets in them.")
         self.bytes_pruned = metrics.counter("bytes_pruned", "Bytes of these packets.")
         self.parts_kept = metrics.counter("parts_kept", "Bucket files that a porter wanted gone, and that were kept.")
+        self.archived_until = metrics.gauge(
+            "archived_until",
+            "Second before which all that was here is in the archive, and gone from here; 0: none is.",
+        )
         self.bad_remnants = metrics.counter("bad_remnants", "Alarm: what is left of archived packets can't be read.")
         self.seals = metrics.counter("seals_stored", "Seals written and fsynced.")
         self.roster_full = metrics.counter("roster_full", "Alarm: tailers that the roster had no place for.")

@@ -13,7 +13,7 @@ import trio
 from buck.counts import Counts
 from buck.files import join
 from buck.members import Members
-from buck.volume import Volume
+from buck.volume import Volume, archived_until
 from protocol import record
 from protocol.connection import Check
 from protocol.errors import FormatError, LinkLost, Refused, RemoteProtocolError
@@ -69,7 +69,8 @@ class Gossiper:
         """For ever. ConfigError if the peer of --join is not of ours."""
         while True:
             free = sum(volume.room.space.free for volume in self._volumes if volume.healthy)
-            self._members.beat(free, self._draining())
+            self._members.beat(free, self._draining(), archived_until(self._volumes))
+            self._counts.archived_until.set(self._members.me.archived)
             address = self._members.tick(self._machine.now())
             if address is not None and await self._exchange(address):
                 await self._remember()

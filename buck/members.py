@@ -73,9 +73,10 @@ class Members:
         """The other members: met, and not leaving. Dead ones are among them."""
         return [known.peer for known in self.known.values() if known.confirmed and not known.peer.draining]
 
-    def beat(self, free: int, draining: bool = False) -> None:
+    def beat(self, free: int, draining: bool = False, archived: int = 0) -> None:
         """One more second lived."""
-        self.me = self.me._replace(heartbeat=self.me.heartbeat + 1, free=free, draining=draining)
+        beat = self.me.heartbeat + 1
+        self.me = self.me._replace(heartbeat=beat, free=free, draining=draining, archived=archived)
 
     def tick(self, now: float) -> str | None:
         """Forget who is to be forgotten; the address to exchange views with now, None while there is none."""

@@ -274,7 +274,7 @@ class Session:
         return m.BucketsAre(message.ask, tuple(found[:BUCKETS_MAX]))
 
     async def list(self, message: m.List) -> m.Message | None:
-        async with self._answers.room(LIST_FRAME_MAX) as room:
+        async with self._answers.room(m.Listing.size_max) as room:
             found = await reading.listing(self.home.store, message.bucket, message.host, message.path)
             conflicts = tuple(found.conflicts)
             numbers = tuple(found.entries), found.unsure, conflicts, tuple(found.archived)

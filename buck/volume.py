@@ -44,6 +44,7 @@ class Volume:
         self.env = env
         self.parts: dict[int, list[Part]] = {}
         self.remnants: dict[int, list[Remnant]] = {}  # what stays of parts whose packets are in the archive
+        self.newest_remnant = -1  # the latest bucket of these
         self.unsure: set[int] = set()
         self.healthy = True
         self.error = ""
@@ -149,9 +150,14 @@ class Volume:
                 self.machine.disk.unlink(join(self.folder, name.day, name.file))
                 await self.machine.disk.fsync_folder(join(self.folder, name.day))
                 gone.add(name)
-        for (bucket, _), remnant in sorted(kept.items()):
-            self.remnants.setdefault(bucket, []).append(remnant)
+        for _, remnant in sorted(kept.items()):
+            self._note_remnant(remnant)
         return gone
+
+    def _note_remnant(self, remnant: Remnant) -> None:
+        bucket = remnant.name.bucket
+        self.remnants.setdefault(bucket, []).append(remnant)
+        self.newest_remnant = max(self.newest_remnant, bucket)
 
     def let_go(self, part: Part, remnant: Remnant) -> None:
         """From now on a part's packets are archived, and not here."""
@@ -159,7 +165,7 @@ class Volume:
         self.parts[part.bucket].remove(part)
         if not self.parts[part.bucket]:
             del self.parts[part.bucket]
-        self.remnants.setdefault(part.bucket, []).append(remnant)
+        self._note_remnant(remnant)
 
     def _listed(self) -> Iterator[PartName]:
         disk = self.machine.disk
@@ -336,3 +342,10 @@ class Volume:
     async def _write_unsure(self) -> None:
         text = "".join(f"{bucket}\n" for bucket in sorted(self.unsure))
         await self.machine.disk.replace(join(self.folder, "unsure"), text.encode(), mode=0o640)
+
+
+def archived_until(volumes: Sequence[Volume]) -> int:
+    """The second before which all that was on these disks is archived and gone from them; 0: nothing is, as yet."""
+    newest = max(volume.newest_remnant for volume in volumes)
+    held = [bucket for volume in volumes for bucket, parts in volume.parts.items() if parts]
+    return 0 if newest < 0 else min([newest + 1, *held])

@@ -19,6 +19,7 @@ from buck.members import Members
 from buck.seals import SealStore
 from buck.settings import BuckSettings
 from buck.store import Store
+from buck.volume import archived_until
 from protocol.event import decode
 from protocol.feed import LiveRows
 from protocol.when import written
@@ -69,6 +70,8 @@ def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> d
             "open": len(opened),
             "closed": len(parts) - len(opened),
             "unsure": len({bucket for part in parts if store.is_unsure(bucket := part.bucket)}),
+            "archived": len({bucket for volume in store.volumes for bucket in volume.remnants}),
+            "archived_until": archived_until(store.volumes),
         },
         "packets": sum(part.packets for part in parts),
         "bytes": sum(part.size for part in parts),
@@ -84,6 +87,7 @@ def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> d
                 "free": known.peer.free,
                 "confirmed": known.confirmed,
                 "draining": known.peer.draining,
+                "archived_until": known.peer.archived,
                 "heard_s_ago": round(store.machine.now() - known.heard, 1) if known.heard else None,
             }
             for known in members.known.values()

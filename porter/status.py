@@ -83,6 +83,7 @@ def _as_json(node: Node) -> dict[str, object]:
         "trouble": member.trouble,
         "draining": bool(peer and peer.draining),
         "free": peer.free if peer else None,
+        "archived_until": peer.archived if peer else None,
         "buckets": node.buckets,
         "packets": node.packets,
         "bytes": node.size,
@@ -93,7 +94,7 @@ def _as_json(node: Node) -> dict[str, object]:
 
 def status_tables(now: Status) -> None:
     """Print it for people."""
-    columns = ("address", "host", "zone", "state", "buckets", "packets", "stored", "free", "last arrival")
+    columns = ("address", "host", "zone", "state", "buckets", "packets", "stored", "free", "last arrival", "A3 until")
     table(f"env {now.env}, buckets of {now.width} s", columns, map(_node_row, now.nodes))
     table("", ("host", "tailer", "verdict", "as of seal", "lag", "packets", "raw", "copies", "A3"), _tailer_rows(now))
     for line in lines_of(now.audit):
@@ -107,7 +108,8 @@ def _node_row(node: Node) -> Sequence[str]:
     sizes = (size_text(node.size), size_text(peer.free) if peer else "-")
     host = member.host.decode("utf-8", "backslashreplace")
     zone = peer.zone if peer else ""
-    return (member.address, host, zone, state, *held, *sizes, clock_text(node.last_arrival_ns // 10**9))
+    times = clock_text(node.last_arrival_ns // 10**9), clock_text(peer.archived if peer else 0)
+    return (member.address, host, zone, state, *held, *sizes, *times)
 
 
 def _lag(now: int, account: Account) -> str:

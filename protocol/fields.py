@@ -16,7 +16,10 @@ held = Group(node, u64, Set())
 
 
 class Peer(NamedTuple):
-    """What bucks tell each other, and everybody else, of a buck. `free` is in bytes."""
+    """What bucks tell each other, and everybody else, of a buck. `free` is in bytes.
+
+    `archived`: what it had of the time before that second is in the archive, and not here any more; 0: it has all.
+    """
 
     node: bytes
     public: bytes
@@ -26,9 +29,12 @@ class Peer(NamedTuple):
     heartbeat: int
     free: int
     draining: bool
+    archived: int = 0
 
 
-peer = Group(node, Blob(PUBLIC_SIZE), Text(limits.NAME_MAX), host, Text(limits.NAME_MAX), u64, u64, Flag(), make=Peer)
+peer = Group(
+    node, Blob(PUBLIC_SIZE), Text(limits.NAME_MAX), host, Text(limits.NAME_MAX), u64, u64, Flag(), u32, make=Peer
+)
 
 Ask: TypeAlias = Annotated[int, u32]
 U32: TypeAlias = Annotated[int, u32]

@@ -34,6 +34,16 @@ def test_each_packet_keeps_the_number_of_its_copies_up_to_three(
     assert still_lacking(lacks, given_on, {}) == {}
 
 
+@given(sets, st.lists(sets, max_size=4), sets)
+def test_what_is_archived_is_not_handed_on(
+    mine: frozenset[int], others: list[frozenset[int]], archived: frozenset[int]
+) -> None:
+    having = {node: {GROUP: ranges(held)} for node, held in zip(NODES, others, strict=False)}
+    lacks = wanted({GROUP: ranges(mine)}, having, len(others))
+    left = counted(still_lacking(lacks, having, {GROUP: ranges(archived)}))
+    assert left == {number: copies for number, copies in counted(lacks).items() if number not in archived}
+
+
 @given(sets, st.integers(1, 7))
 def test_batches_hold_all_and_not_too_much(numbers: frozenset[int], size: int) -> None:
     found = batches({GROUP: ranges(numbers), (KEY.node, 1): Ranges([(0, 5)])}, size)

@@ -14,6 +14,9 @@ from buck.pruning import Lying, Pruned, Pruner, unnamed
 from buck.reading import buckets, covered, listing, streams
 from buck.remnant import decode, encode
 from buck.store import Store
+from buck.volume import archived_until
+from protocol import messages as m
+from protocol.conversation import MAY_ASK
 from protocol.errors import FormatError, StatementError, VersionError
 from protocol.packet import Key, Packet
 from protocol.ranges import Ranges
@@ -35,8 +38,10 @@ from tests.buck.making import (
     made,
     numbers,
     open_store,
+    put_question,
     stating,
 )
+from tests.buck.test_session import asking, hello, with_a_buck
 from tests.simulation.machine import World
 
 
@@ -80,6 +85,7 @@ async def test_what_is_named_goes_and_stays_known(world: World) -> None:
     for packet in packets:
         await store.put(packet)
     before = await covered(store, KEY.node, [STREAM], []), await streams(store, BUCKET)
+    assert archived_until(store.volumes) == 0
     done = await let_go(store, packets)
     assert (done.parts, done.packets, done.kept) == (1, 6, 0)
     assert [name.rpartition(".")[2] for name in files(world)] == ["archived"]
@@ -96,6 +102,7 @@ async def test_what_is_named_goes_and_stays_known(world: World) -> None:
         assert (await covered(store, KEY.node, [STREAM], []), await streams(store, BUCKET)) == before
         (fact,) = buckets(store, 0, 1 << 32)
         assert (fact.packets, fact.bytes, fact.archived) == (0, 0, True)
+        assert archived_until(store.volumes) == BUCKET + 1
         assert (await let_go(store, packets)).parts == 0, "a second time there is nothing to do"
         await store.close()
         store = await open_store(world.machine("a"))
@@ -135,7 +142,7 @@ async def test_a_packet_of_the_same_key_with_other_content_survives(world: World
 
 
 @in_world
-async def test_what_comes_again_after_it_went_is_a_new_part_and_its_number_is_fresh(world: World) -> None:
+async def test_C24_what_is_sent_again_after_it_went_is_a_new_part_and_its_number_is_fresh(world: World) -> None:
     store = await open_store(world.machine("a"))
     packet = made(1)
     await store.put(packet)
@@ -144,6 +151,7 @@ async def test_what_comes_again_after_it_went_is_a_new_part_and_its_number_is_fr
     await store.put(made(2))
     assert [name.split(".")[1:] for name in files(world)] == [["0", "archived"], ["1", "open"]]
     assert await get(store, Ranges([(0, 9)])) == [bytes(packet.data), bytes(made(2).data)]
+    assert archived_until(store.volumes) == BUCKET, "some of that bucket is here again"
     done = await let_go(store, [packet, made(2)])
     assert (done.parts, done.packets) == (1, 2)
 
@@ -209,6 +217,29 @@ async def test_C24_a_reader_under_way_gets_what_it_opened_and_the_rest_is_said_t
     assert await reading.missing() == [(KEY.node, 7, Ranges([(3, 6)]))]
     reading.close()
     assert all(volume.healthy for volume in store.volumes), "a file that went is no fault of its disk"
+
+
+@with_a_buck()
+async def test_A32_only_the_porter_whose_key_signed_it_can_state_what_is_archived(world: World) -> None:
+    packet = made(1, b"x" * 200)
+    async with asking(world) as tailer:
+        assert isinstance(await tailer.ask(put_question(bytes(packet.data))), m.Ok)
+    statement = stating([packet]).data
+    question = m.Archived(0, statement)
+    async with asking(world, hello(OTHER, "porter")) as stranger:
+        answer = await stranger.ask(question)
+        assert (type(answer), answer.reason) == (m.No, "role")
+    async with asking(world, hello(PORTER, "porter")) as porter:
+        for bad in (statement[:-1] + b"?", statement[:40], b"BUA1"):
+            answer = await porter.ask(m.Archived(0, bad))
+            assert (type(answer), answer.reason) == (m.No, "sum")
+        listed = await porter.ask(m.List(0, BUCKET))
+        assert [numbers for *_, numbers in listed.entries] == [Ranges([(1, 2)])]
+        answer = await porter.ask(question)
+        assert (answer.parts, answer.packets, answer.kept, answer.why) == (1, 1, 0, "")
+        listed = await porter.ask(m.List(0, BUCKET))
+        assert (listed.entries, listed.archived) == ((), ((KEY.node, 7, Ranges([(1, 2)])),))
+    assert not any(m.Archived in MAY_ASK[role] for role in ("tailer", "buck", "archie"))
 
 
 # --- what is signed, and what stays ---------------------------------------------------------------------------------

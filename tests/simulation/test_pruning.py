@@ -22,6 +22,7 @@ from porter.verdict import COMPLETE, INCOMPLETE
 from service.run import DONE
 from tests.simulation.fleet import WIDTH, Fleet, lines
 from tests.simulation.machine import World, simulate
+from tests.simulation.test_leaving import is_drained, leave
 
 PATH = b"/var/log/app.log"
 
@@ -130,7 +131,13 @@ def test_a_straggler_is_kept_until_it_is_archived_too_and_an_absent_buck_learns_
                 done = await let_go(cluster, objects)
                 assert [line.startswith("not told: b3") for line in done.troubles] == [True]
             await fleet.start("b3")
-            assert await stored(fleet, ["b1", "b2"]) == 0
+            await trio.sleep(WIDTH + 150)
+            left = await stored(fleet)
+            assert left == await stored(fleet, ["b3"]) > 0
+            async with fleet.porter() as cluster:
+                assert (await audited(cluster, None)).below == {}, "what is archived needs no copies"
+                mended = await repair(cluster, quiet)
+                assert (mended.below, mended.copied, await stored(fleet)) == (0, 0, left)
             assert await fleet.send(lines(100, 2)) == DONE  # more of the same file, by arrival now
             late = await stored(fleet, ["b1", "b2"])
             assert late > 0
@@ -170,3 +177,81 @@ def test_a_buck_that_pruned_goes_on_after_a_power_cut_and_nothing_is_pulled_back
             nursery.cancel_scope.cancel()
 
     simulate(63, scenario)
+
+
+def test_C24_readers_racing_archive_and_prune_get_all_or_are_told() -> None:
+    outcomes: set[str] = set()
+
+    async def read(fleet: Fleet, objects: MemoryObjects, named: bool) -> None:
+        await trio.sleep(fleet.world.rng.uniform(0, 0.4))
+        async with fleet.porter() as cluster:
+            try:
+                data, short = await copied(cluster, objects if named else None, "web-1")
+            except UnknownFileError as error:
+                outcomes.add("told" if "in the archive" in str(error) else str(error))
+                return
+        assert data == lines(3_000, 1) or short, "it lacks something, and nobody says so"
+        outcomes.add("told" if short else "whole")
+
+    async def scenario(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            fleet = Fleet(world, nursery, 3)
+            await fleet.start()
+            assert await fleet.send(lines(3_000, 1)) == DONE
+            objects = MemoryObjects()
+            async with fleet.porter() as cluster, trio.open_nursery() as readers:
+                for number in range(16):
+                    readers.start_soon(read, fleet, objects, number % 2 > 0)
+                await trio.sleep(0.1)
+                await archive(cluster, objects)
+                await let_go(cluster, objects)
+            assert await stored(fleet) == 0
+            async with fleet.porter() as cluster:
+                assert await copied(cluster, objects, "web-1") == (lines(3_000, 1), [])
+            nursery.cancel_scope.cancel()
+
+    for seed in range(70, 74):
+        simulate(seed, scenario)
+    assert outcomes == {"told", "whole"}
+
+
+def test_a_tailer_that_lost_its_journal_reads_nothing_again_of_what_was_let_go() -> None:
+    async def scenario(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            fleet = Fleet(world, nursery, 3)
+            await fleet.start()
+            objects = MemoryObjects()
+            assert await fleet.send(lines(500, 1)) == DONE
+            async with fleet.porter() as cluster:
+                await archive(cluster, objects)
+                await let_go(cluster, objects)
+            assert await fleet.send(b"", journal="/another", key="/journal.key") == DONE
+            async with fleet.porter() as cluster:
+                await archive(cluster, objects)
+                await let_go(cluster, objects)
+                assert await copied(cluster, objects, "web-1") == (lines(500, 1), [])
+                rows = (await audited(cluster, objects)).verdict.accounts[0].raw
+                assert rows == len(lines(500, 1)), "it was sent again, though the bucks knew how far it was read"
+            nursery.cancel_scope.cancel()
+
+    simulate(75, scenario)
+
+
+def test_a_leaving_buck_is_done_when_what_it_has_is_archived_though_another_is_dead() -> None:
+    async def scenario(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            fleet = Fleet(world, nursery, 4)
+            await fleet.start()
+            objects = MemoryObjects()
+            assert await fleet.send(lines(800, 1)) == DONE
+            fleet.kill("b4")
+            await leave(fleet, "b1")
+            await trio.sleep(30)
+            assert not await is_drained(fleet, "b1"), "b4 might be the only other that has a copy"
+            async with fleet.porter() as cluster:
+                await archive(cluster, objects)
+                await let_go(cluster, objects)
+            await fleet.until(lambda: is_drained(fleet, "b1"))
+            nursery.cancel_scope.cancel()
+
+    simulate(76, scenario)
