@@ -202,14 +202,19 @@ class Members:
         return {buck.address for buck in bucks}
 
     def _dealt(self, bucks: list[Buck]) -> list[Buck]:
-        """Ranked by rendezvous hash, dealt over zones: the first of each zone, then the second of each, ..."""
+        """Ranked by rendezvous hash, dealt over zones: the first of each zone, then the second of each, ...
+
+        Two on one host are one place: the second of a host comes when all hosts had their first.
+        """
         ranked = sorted(bucks, key=lambda buck: hashlib.blake2b(self.key.node + buck.node).digest())
-        place: Counter[str] = Counter()
+        on_host, in_zone = Counter[bytes](), Counter[tuple[str, int]]()
         order = []
         for rank, buck in enumerate(ranked):
-            order.append((place[buck.zone], rank, buck))
-            place[buck.zone] += 1
-        return [buck for _, _, buck in sorted(order, key=lambda item: item[:2])]
+            turn = on_host[buck.host] if buck.host else 0
+            on_host[buck.host] += 1
+            order.append((turn, in_zone[buck.zone, turn], rank, buck))
+            in_zone[buck.zone, turn] += 1
+        return [buck for *_, buck in sorted(order, key=lambda item: item[:3])]
 
     async def _keep(self, address: str) -> None:
         """Dial, learn, dial again; ends when the address is nobody's any more."""

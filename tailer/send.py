@@ -168,8 +168,15 @@ class Sender:
             return
         self.journal.ledger.place(entry)
         self.counters["placed"] += 1
+        self.counters["placed_near"] += self._is_near(entry)
         self.placed.set()
         self.placed = trio.Event()
+
+    def _is_near(self, entry: Entry) -> bool:
+        """Do its first copies share a host, or a zone that has a name? What falls there takes all of them."""
+        held = [self.members.bucks[node] for node in entry.stored if node in self.members.bucks]
+        hosts, zones = {buck.host for buck in held}, {buck.zone for buck in held}
+        return len(held) > 1 and (len(hosts) == 1 or (len(zones) == 1 and zones != {""}))
 
     async def _unpark(self) -> None:
         """Try parked packets again when other bucks may be given packets, or a while has passed."""

@@ -60,9 +60,18 @@ class FakeBuck:
     """One buck; `world.host(name)` is where it runs."""
 
     def __init__(
-        self, world: World, name: str, seed: int, *, env: str = "test", width: int = 300, zone: str = ""
+        self,
+        world: World,
+        name: str,
+        seed: int,
+        *,
+        env: str = "test",
+        width: int = 300,
+        zone: str = "",
+        host: str = "",
     ) -> None:
         self.world, self.name, self.env, self.width, self.zone = world, name, env, width, zone
+        self.host = (host or name).encode()
         self.key = NodeKey.from_seed(bytes([seed]) * 32)
         self.peers: Sequence[FakeBuck] = (self,)
         self.packets: dict[Slot, Packet] = {}
@@ -118,7 +127,7 @@ class FakeBuck:
             await link.aclose()
 
     def _hello(self) -> Hello:
-        return Hello("buck", self.key.public, self.env, self.width, self.name.encode(), (1, 1), self.address, 0)
+        return Hello("buck", self.key.public, self.env, self.width, self.host, (1, 1), self.address, 0)
 
     def _check(self, hello: Hello) -> str | None:
         if hello.env != self.env:
@@ -177,7 +186,7 @@ class FakeBuck:
         return Ok(ask, SYNCED if slot in self.synced else STORED, False)
 
     def _peer(self) -> Peer:
-        return Peer(self.node, self.key.public, self.address, self.name.encode(), self.zone, 1, 1 << 40, self.draining)
+        return Peer(self.node, self.key.public, self.address, self.host, self.zone, 1, 1 << 40, self.draining)
 
     def _intervals(self, message: Covered) -> Intervals:
         epochs = sorted({epoch for epoch, _ in self.packets})

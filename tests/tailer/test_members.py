@@ -154,6 +154,10 @@ def test_of_many_members_eight_are_linked_spread_over_zones_and_each_tailer_keep
         zones = [buck.zone for buck in tailer.members.bucks.values() if buck.node in chosen]
         assert sorted(zones) == sorted(["z0", "z1", "z2", "z3"] * 2)
         assert len(tailer.members.nodes) == 20
+        for buck in tailer.members.bucks.values():  # as if there were two on each of ten hosts
+            buck.host = buck.address[1:].split(":")[0].encode()[-1:]
+        dealt = tailer.members._dealt(list(tailer.members.bucks.values()))
+        assert len({buck.host for buck in dealt[:10]}) == 10
 
     run(scenario)
 

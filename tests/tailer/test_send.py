@@ -217,6 +217,35 @@ def test_other_hosts_and_zones_are_preferred() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("place", ["host", "zone"])
+def test_all_three_copies_are_in_different_places_and_nothing_waits_when_they_can_not_be(place: str) -> None:
+    """Two bucks on one host count as one place, as two in one zone do."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks = [FakeBuck(world, f"b{n}", n + 1, **{place: f"p{n // 2}"}) for n in range(6)]  # type: ignore[arg-type]  # one of two names
+        for buck in bucks:
+            buck.peers = bucks
+            buck.start(nursery)
+        tailer = await start_sending(world, nursery, bucks)
+        await until(lambda: len(tailer.members.linked()) == 6)
+        await trio.sleep(10)
+        await tailer.send(60)
+        await tailer.until_placed()
+        assert (await tailer.mender.finish(patience_s=10)).code == 0
+        for slot, copies in holders(bucks).items():
+            places = {getattr(buck, place) for buck in bucks if slot in buck.packets}
+            assert (copies, len(places)) == (3, 3)
+        assert tailer.sender.counters["placed_near"] == 0
+        for buck in bucks[2:]:
+            buck.kill()
+        await until(lambda: len(tailer.members.linked()) == 2)
+        await tailer.send(10)
+        await tailer.until_placed(5)
+        assert tailer.sender.counters["placed_near"] == 10, "and it is said"
+
+    run(scenario)
+
+
 def test_the_window_bounds_what_is_under_way() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
         bucks, tailer = await begun(world, nursery, 2)
