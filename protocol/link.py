@@ -146,6 +146,7 @@ class Link:
         try:
             if self._broken:
                 raise LinkLost("the link broke while something was sent")
+            await trio.lowlevel.checkpoint_if_cancelled()  # before what others kept back is taken along
             buffers = self._corked + buffers
             self._corked = []
             await self._write_all(self.connection.wire(buffers))

@@ -64,6 +64,25 @@ async def test_a_link_ends_when_the_peer_closes_between_two_frames(autojump_cloc
     assert [message async for message in link] == [Peers(1), Peers(2)]
 
 
+async def test_what_is_kept_back_survives_a_sender_who_is_cancelled(autojump_clock: MockClock) -> None:
+    """An answer that waits to travel with the next is everybody's; who takes it along may be stopped before it goes."""
+    link, ours = await greeted()
+    dialler = Connection(hello(), dialing=True)
+    dialler.start()
+    dialler.receive(PREFACE + Connection(hello("buck", BUCK), dialing=True).start()[len(PREFACE) :])
+    await ours.send_all(b"".join(dialler.send(Clock(1))) + b"".join(dialler.send(Clock(2))))
+    async for message in link:
+        await link.send(ClockIs(message.ask, 5))
+        async with trio.open_nursery() as another:
+            another.start_soon(link.send, No(9, "slow", ""))
+            another.cancel_scope.cancel()
+        if message.ask == 2:
+            break
+    await link.aclose()
+    dialler.receive(bytes(await ours.receive_some()))
+    assert [message.ask for message in dialler.messages() if isinstance(message, ClockIs)] == [1, 2]
+
+
 async def test_a_link_that_ends_within_a_frame_is_the_peers_fault(autojump_clock: MockClock) -> None:
     link, ours = await greeted()
     await ours.send_all(b"\0\0\0\x05")
