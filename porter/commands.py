@@ -22,7 +22,7 @@ from porter.cluster import NobodyError
 from porter.grep import Match, as_json, as_raw, as_text, grep
 from porter.live import Viewer, as_live_json, as_live_text
 from porter.objects import ObjectsError, open_objects
-from porter.output import ClosedError, Output
+from porter.output import ClosedError, Output, OutputError
 from porter.pinned import read_keys
 from porter.progress import progress
 from porter.reader import connect, identity, open_reader
@@ -55,6 +55,7 @@ FORESEEN: dict[type[Exception], int] = {
     FormatError: NOT_DONE,  # an archive's object that is not what it was
     QueryError: USAGE,
     ObjectsError: NOT_DONE,
+    OutputError: NOT_DONE,
 }
 
 Job = Callable[[Machine, PorterSettings], Awaitable[int]]

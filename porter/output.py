@@ -7,13 +7,17 @@ from typing import BinaryIO
 
 from service.machine import Machine
 
-__all__ = ["ClosedError", "Output"]
+__all__ = ["ClosedError", "Output", "OutputError"]
 
 PIECE = 1 << 20
 
 
 class ClosedError(Exception):
     """Nobody reads our output any more (`| head`): time to end, quietly."""
+
+
+class OutputError(Exception):
+    """What we write can't be written, as on a full disk: one line, exit code 1."""
 
 
 class Output:
@@ -39,6 +43,8 @@ class Output:
             await self._machine.slow(_write_all, self._file, waiting)
         except BrokenPipeError as error:
             raise ClosedError from error
+        except OSError as error:
+            raise OutputError(f"the output can't be written: {error.strerror or error}") from error
 
     async def __aenter__(self) -> Output:
         return self

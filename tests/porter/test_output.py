@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from porter.output import PIECE, ClosedError, Output
 from porter.progress import progress
 from service.machine import RealMachine
+from service.run import NOT_DONE
 
 
 class Closed(io.BytesIO):
@@ -35,6 +38,27 @@ async def test_a_reader_that_has_gone_is_an_error_of_its_own() -> None:
     with pytest.raises(ClosedError):
         async with Output(RealMachine(), Closed()) as output:
             await output.write(b"x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_output_to_a_full_disk_is_one_line_and_not_a_bug(size: int) -> None:
+    """As `porter cat HOST PATH > file` on one: what is there is cut off, and the exit code says so."""
+    main = """
+import sys
+from porter.commands import FORESEEN
+from porter.output import Output
+from service.run import run
+async def main(machine, stop):
+    async with Output(machine, sys.stdout.buffer) as output:
+        await output.write(b"x" * int(sys.argv[1]))
+run(main, foreseen=FORESEEN)
+"""
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", main, str(size)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.stderr == b"the output can't be written: No space left on device\n"
+    assert done.returncode == NOT_DONE
 
 
 def test_progress_off_a_terminal_is_a_plain_line_now_and_then() -> None:
