@@ -111,6 +111,7 @@ class RosterStore:
                         saved = True
                     except OSError as error:
                         volume.trouble(error)
+            self._dirty = self._dirty or not saved
             return saved
 
     async def run(self, members: Members, hello: Callable[[], Hello], check: Check) -> None:
@@ -124,8 +125,8 @@ class RosterStore:
     async def _save_again_and_again(self) -> None:
         while True:
             await trio.sleep(SAVE_EVERY_S)
-            if self._dirty and not await self.save():
-                self._dirty = True
+            if self._dirty:
+                await self.save()
 
     async def _ask(self, members: Members, hello: Hello, check: Check) -> None:
         peers = [peer.address for peer in members.view()[1:]]

@@ -1,5 +1,6 @@
 """The roster of a buck: whom it met, who is retired, on its disks and by way of the others."""
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,25 @@ async def test_a_retirement_survives_a_power_cut_right_after_its_ok(world: World
         again = await opened(host.process())
         assert list(again.retired.values()) == [GONE]
         assert list(again.expected) == [OTHER.node]
+
+
+@in_world
+async def test_a_retirement_that_no_disk_took_at_first_is_written_once_one_does(world: World) -> None:
+    host = world.host("a")
+    roster = await opened(host.process())
+
+    def full(operation: str, path: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    host.platter.before = full
+    with pytest.raises(Declined):
+        await roster.retire(GONE.signed(ADMIN))
+    host.platter.before = lambda operation, path: None
+    with trio.move_on_after(5):
+        await roster._save_again_and_again()
+    host.power_cut()
+    host.power_on()
+    assert list((await opened(host.process())).retired.values()) == [GONE]
 
 
 @in_world
