@@ -147,8 +147,7 @@ class Link:
             if self._broken:
                 raise LinkLost("the link broke while something was sent")
             await trio.lowlevel.checkpoint_if_cancelled()  # before what others kept back is taken along
-            buffers = self._corked + buffers
-            self._corked = []
+            buffers, self._corked = self._corked + buffers, []
             await self._write_all(self.connection.wire(buffers))
         finally:
             self._sending.release()
