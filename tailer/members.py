@@ -3,8 +3,9 @@
 It begins with the addresses it was given and learns the others: every linked buck is asked for its view (`Peers`) now
 and then, which also tells whether the link lives. One task an address dials, shakes hands, learns, and dials again
 after a pause that doubles, with jitter, so that a fleet doesn't come back in one second; for the first minute of an
-outage pauses stay short, so that a restarted cluster has its tailers at once. A buck is known by its key, not by its
-address: two addresses of one buck are one link.
+outage pauses stay short, so that a restarted cluster has its tailers at once; and when one buck is back after none was
+there, the others are dialled at once and often for a while: a cluster comes back together. A buck is known by its key,
+not by its address: two addresses of one buck are one link.
 
 A *member* is a buck ever seen that neither drains nor was retired by an admin; a dead one stays a member. *Live* ones
 are linked, and not avoided because they just refused or kept silent. Up to 16 members are all linked; above, 8 are
@@ -43,6 +44,8 @@ CONNECT_S = 5.0
 # and 200 tailers are 500 a second then. Later at most PAUSE_MAX_S, or PAUSE_ALONE_S while no buck at all is linked.
 PAUSE_FIRST_S, PAUSE_SOON_S, PAUSE_ALONE_S, PAUSE_MAX_S = 0.1, 0.4, 5.0, 30.0
 SOON_S = 60.0
+# When none was linked, and one is: the others are dialled every PAUSE_FIRST_S for so long.
+TOGETHER_S = 3.0
 # A buck is asked for its peers so often; where there are more than two, less often, since all say the same.
 LEARN_EVERY_S = 5.0
 CLOCK_EVERY_S = 30.0
@@ -109,6 +112,8 @@ class Members:
         self.heard = False  # a member told in this run who the members are: before that nothing is done
         self.counters: Counter[str] = Counter()
         self.changed = trio.Event()  # replaced by another each time it is set
+        self._back = trio.Event()  # the first buck after none; replaced as well
+        self._back_at = float("-inf")
         self._given = {str(read_address(address)) for address in addresses}
         self._kept: set[str] = set()  # addresses that have a task
         self._refusal: Refused | None = None
@@ -230,11 +235,20 @@ class Members:
                 own = self._note_failure(address, error, failures)
             lost_at = min(lost_at, self.machine.now())
             pause = own or min(pause, self._pause_max(lost_at))
-            await trio.sleep(pause * self.machine.random.uniform(0.5, 1.5))
+            rest = trio.sleep_forever if own else self._until_one_is_back
+            with trio.move_on_after(pause * self.machine.random.uniform(0.5, 1.5)):
+                await rest()
             pause *= 2
         self._kept.discard(address)
 
+    async def _until_one_is_back(self) -> None:
+        """And then not all addresses in the same moment."""
+        await self._back.wait()
+        await trio.sleep(PAUSE_FIRST_S * self.machine.random.uniform(0.5, 1.5))
+
     def _pause_max(self, lost_at: float) -> float:
+        if self.machine.now() < self._back_at + TOGETHER_S:
+            return PAUSE_FIRST_S
         if self.machine.now() < lost_at + SOON_S:
             return PAUSE_SOON_S
         return PAUSE_MAX_S if self.linked() else PAUSE_ALONE_S
@@ -287,6 +301,10 @@ class Members:
         buck = self.bucks.setdefault(hello.node, Buck(hello.node, hello.address or address))
         if buck.asker is not None:
             return PAUSE_MAX_S
+        if not self.linked():
+            self._back_at = self.machine.now()
+            self._back.set()
+            self._back = trio.Event()
         buck.asker, buck.host, buck.avoid_until = asker, hello.host, 0.0
         buck.address = hello.address or address
         if hello.width:

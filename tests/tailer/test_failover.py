@@ -158,6 +158,27 @@ def test_C3_all_bucks_killed_and_restarted_take_what_waited_within_a_second(down
     run(scenario)
 
 
+@pytest.mark.parametrize("down_s", [10.0, 300.0])
+@pytest.mark.parametrize("later_s", [0.3, 2.0])
+def test_C3_where_one_buck_is_back_the_next_is_found_at_once(down_s: float, later_s: float) -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 3)
+        for buck in bucks:
+            buck.kill()
+        await trio.sleep(down_s)
+        bucks[0].start(nursery)
+        await until(tailer.members.linked)
+        await trio.sleep(later_s)
+        assert len(tailer.members.linked()) == 1
+        bucks[1].start(nursery)
+        back = tailer.machine.now()
+        await until(lambda: len(tailer.members.linked()) == 2)
+        assert tailer.machine.now() - back <= SPARE_S
+
+    for seed in range(5):
+        run(scenario, seed)
+
+
 @pytest.mark.parametrize(("count", "down_s"), [(200, 2.0), (10, 90.0)])
 def test_C19_two_hundred_tailers_come_back_calmly(count: int, down_s: float) -> None:
     """Soon and not all at once; and while nobody is there they knock ever more rarely."""
