@@ -100,6 +100,7 @@ class Run:
             "cut the way from a buck": lambda: befalling.cut(cluster, self._any(), to=False),
             "reset a buck's links": lambda: befalling.reset(cluster, self._any()),
             "kill a tailer": self._kill_tailer,
+            "kill a tailer, its journal gone": partial(self._kill_tailer, forget=True),
             "stop a tailer": lambda: befalling.stop(self.tailers[self.random.choice(self.names)]),
             "kill an archive run": self._kill_archive,
         }
@@ -150,9 +151,11 @@ class Run:
     def _follow(self, name: str) -> Process:
         return self.cluster.tailer("--from", "head", str(self._folder(name) / "*.log"), name=name)
 
-    def _kill_tailer(self) -> Heal:
+    def _kill_tailer(self, forget: bool = False) -> Heal:
         name = self.random.choice(self.names)
         self.tailers[name].kill()
+        if forget:
+            shutil.rmtree(self.cluster.root / name, ignore_errors=True)  # it may never have made one
         return partial(self._follow_again, name)
 
     def _follow_again(self, name: str) -> None:

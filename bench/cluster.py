@@ -220,7 +220,7 @@ class Cluster:
         """`tailer run` with a journal of its own name, to all bucks; the caller waits for it or stops it."""
         journal = self.root / name
         base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name]
-        for address in self.addresses():
+        for address in self.addresses() or [buck.address for buck in self.bucks if buck]:  # all may be dead just now
             base += ["--to", address]
         if self.keys:
             base += self.keys.certified("tailer", name, "--journal", str(journal))

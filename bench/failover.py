@@ -11,6 +11,7 @@ bench/returning.py measures the rest: what a returning buck costs the others, an
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from rich.console import Console
+
 from bench import befalling, returning
 from bench.cluster import Cluster
 from bench.filling import fresh
 from bench.measure import ROOT, FailedError, spread
 from bench.options import Options
-from bench.report import Row
+from bench.report import Row, show
 from tailer.send import SILENT_S
 
 BUCKS, SENDERS, VICTIM = 4, 2, 1
@@ -44,6 +47,16 @@ class Found:
     before: float  # the worst packet before the fault
     worst: float
     silent: float  # the longest time without any ack
+
+
+@dataclass
+class AllKilled:
+    """Seconds without a second buck; and from the moment at which it listens until the first packet is stored, and
+    until the last is that had been begun before."""
+
+    down: float
+    first: float
+    last: float
 
 
 class Load:
@@ -155,9 +168,8 @@ def _longest_silence(found: list[tuple[float, float]], begin: float, end: float)
     return max(later - earlier for earlier, later in pairwise([begin, *acks, end]))
 
 
-def all_killed(folder: Path, rate: float) -> tuple[float, float]:
-    """All bucks are killed and started again at once. From the moment at which the second of them listens: seconds
-    until the first packet is stored, and until the last is that had been begun before."""
+def all_killed(folder: Path, rate: float) -> AllKilled:
+    """All bucks are killed and started again at once."""
     with fresh(folder, BUCKS, proxied=(VICTIM,)) as cluster, Load(cluster, rate / SENDERS) as load:
         time.sleep(WARM_S)
         for i in range(BUCKS):
@@ -173,35 +185,43 @@ def all_killed(folder: Path, rate: float) -> tuple[float, float]:
         time.sleep(AFTER_S)
         found = load.end()
     first = min(stored for _, stored in found if stored > dead)
-    return max(0.0, first - second), max(stored for begun, stored in found if begun < second) - second
+    last = max(stored for begun, stored in found if begun < second)
+    return AllKilled(second - dead, max(0.0, first - second), last - second)
 
 
-FAULTS: dict[str, tuple[Callable[[Cluster], float], float]] = {
+FAULTS: dict[str, tuple[Callable[[Cluster], float], float | None]] = {
     "kill -9": (killed, 0.3),
     "SIGSTOP": (stopped, SILENT_S + 0.3),
     "black hole": (cut_off, SILENT_S + 0.3),
-    "return": (returned, 0.3),
+    "return": (returned, None),
 }
 
 
 def run(options: Options) -> list[Row]:
     folder = options.folder / "cluster"
-    full = [full_load(folder)]
-    rate = SHARE * full[0]
-    note = f"{rate / 1e6:.0f} MB/s of packets, {SHARE:.0%} of full load; {BUCKS} bucks, {SENDERS} senders"
-    rows = [Row("failover", "full load", spread([one / 1e6 for one in full]), "MB/s")]
-    for name, (fault, most) in FAULTS.items():
-        runs = [once(folder, rate, fault) for _ in range(options.runs)]
-        rows += _rows(name, runs, most, note)
-    times = [all_killed(folder, rate) for _ in range(options.runs)]
-    rows += [
-        Row("failover", "all killed: second buck back to the first ack", spread([one for one, _ in times]), "s"),
-        _worst("all killed: second buck back to the last that waited", [one for _, one in times], 1.0, note),
+    full = full_load(folder)
+    note = f"{SHARE * full / 1e6:.0f} MB/s of packets, {SHARE:.0%} of full load; {BUCKS} bucks, {SENDERS} senders"
+    rows = [Row("failover", "full load", spread([full / 1e6]), "MB/s")]
+    for name in FAULTS:
+        rows += of_fault(folder, name, SHARE * full, options.runs, note)
+    return [*rows, *of_all(folder, SHARE * full, options.runs, note), *returning.run(options)]
+
+
+def of_fault(folder: Path, name: str, rate: float, runs: int, note: str) -> list[Row]:
+    fault, most = FAULTS[name]
+    return _rows(name, [once(folder, rate, fault) for _ in range(runs)], most, note)
+
+
+def of_all(folder: Path, rate: float, runs: int, note: str) -> list[Row]:
+    times = [all_killed(folder, rate) for _ in range(runs)]
+    return [
+        Row("failover", "all killed: without a second buck", spread([one.down for one in times]), "s"),
+        Row("failover", "all killed: second buck back to the first ack", spread([one.first for one in times]), "s"),
+        _worst("all killed: second buck back to the last that waited", [one.last for one in times], 1.0, note),
     ]
-    return [*rows, *returning.run(options)]
 
 
-def _rows(name: str, runs: list[Found], most: float, note: str) -> list[Row]:
+def _rows(name: str, runs: list[Found], most: float | None, note: str) -> list[Row]:
     return [
         _worst(f"{name}: worst put to A1", [one.worst for one in runs], most, note),
         Row("failover", f"{name}: without any ack", spread([one.silent for one in runs]), "s", note=OTHERS),
@@ -209,8 +229,28 @@ def _rows(name: str, runs: list[Found], most: float, note: str) -> list[Row]:
     ]
 
 
-def _worst(what: str, seconds: list[float], most: float, note: str) -> Row:
+def _worst(what: str, seconds: list[float], most: float | None, note: str) -> Row:
     """A limit for any packet is one for every run, whatever the median is."""
-    kept = sum(one <= most for one in seconds)
-    note = f"{kept} of {len(seconds)} runs; {note}"
+    if most is not None:
+        note = f"{sum(one <= most for one in seconds)} of {len(seconds)} runs; {note}"
     return Row("failover", what, spread(seconds), "s", most=most, note=note, every=True)
+
+
+def main() -> int:
+    """One kind of fault at a rate of one's own choice, to look closer."""
+    parser = argparse.ArgumentParser(prog="python -m bench.failover", description=main.__doc__)
+    parser.add_argument("fault", choices=[*FAULTS, "all killed"])
+    parser.add_argument("--rate", type=float, default=1e6, help="bytes a second of all senders together (1e6)")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/failover", help="for its files")
+    asked = parser.parse_args()
+    folder, note = asked.folder / "cluster", f"{asked.rate / 1e6:g} MB/s of packets"
+    if asked.fault == "all killed":
+        show(of_all(folder, asked.rate, asked.runs, note), Console(width=200))
+    else:
+        show(of_fault(folder, asked.fault, asked.rate, asked.runs, note), Console(width=200))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
