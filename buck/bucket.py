@@ -65,6 +65,11 @@ class Part:
         return join(self.folder, self.name.file)
 
     @property
+    def cost(self) -> int:
+        """Bytes of memory that its index takes while it is open."""
+        return self.index.cost if self.index is not None else 0
+
+    @property
     def is_open(self) -> bool:
         return self.name.state == OPEN
 

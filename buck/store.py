@@ -32,6 +32,7 @@ from service.machine import Machine
 log = get_log("buck.store")
 
 OPEN_PARTS_MAX = 64
+OPEN_COST_MAX = 128 << 20  # memory of their indexes together: two million packets
 # The end of a range of numbers must fit 64 bits too.
 NUMBER_MAX = (1 << 64) - 1
 # A window's packets are mostly there when it ends; seals and third copies come within the minute after.
@@ -325,12 +326,20 @@ class Store:
             return
         await self._identify(volume)
         volume.look_at_room()
+        await self._lighten(volume)
         for part in volume.open_parts():
             now = self.machine.now()
             if part.stopped or now >= max(part.window_end, part.arrived) + CLOSE_AFTER_S:
                 await self.close_part(part)
             elif part.synced < part.size and now >= max(part.window_end + SYNC_AFTER_S, part.last_sync + SYNC_EVERY_S):
                 await volume.durable.sync(part)
+
+    async def _lighten(self, volume: Volume) -> None:
+        """Close the heaviest parts of a disk while the indexes of all open parts are too heavy together."""
+        for part in sorted(volume.open_parts(), key=lambda part: part.cost, reverse=True):
+            if sum(one.cost for one in self.open_parts()) <= OPEN_COST_MAX:
+                return
+            await self.close_part(part)
 
     async def _identify(self, volume: Volume) -> None:
         """Now and then: is that still our disk, or was it taken away, or swapped?"""

@@ -376,3 +376,18 @@ async def test_concurrent_puts_of_one_packet_write_it_once(world: World) -> None
         for _ in range(10):
             nursery.start_soon(store.put, made(0))
     assert [part.packets for part in store.parts(BUCKET)] == [1]
+
+
+@in_world
+async def test_indexes_of_open_parts_are_bounded_together(world: World) -> None:
+    store = await open_store(world.machine("a"))
+    for n in range(60):
+        await store.put(made(n, bucket=BUCKET + WIDTH * (n % 6)))
+    costs = sorted(part.cost for part in store.open_parts())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "OPEN_COST_MAX", sum(costs[:3]))
+        await store.tick()
+        assert len(store.open_parts()) == 3
+    for n in range(6):
+        assert (await numbers(store, BUCKET + WIDTH * n)).count == 10
+    store.check()
