@@ -50,7 +50,7 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     if good:
         faults = sum((report.faults for report in good), Counter[str]())
         jobs = sum((report.jobs for report in good), Counter[str]())
-        names = ("windows", "lines", "packets", "operations", "rows", "virtual_s", "cpu_s")
+        names = ("windows", "lines", "packets", "operations", "rows", "steps", "virtual_s", "cpu_s")
         medians = [f"{name} {statistics.median(getattr(report, name) for report in good):.4g}" for name in names]
         per_seed = statistics.median(report.faults.total() for report in good)
         kinds = statistics.median(len(report.faults) for report in good)
@@ -60,6 +60,12 @@ def summary(outcomes: Iterable[Outcome]) -> str:
             f"{sum(report.lines for report in good)} lines, {sum(report.packets for report in good)} packets",
             f"faults: {', '.join(f'{kind} {count}' for kind, count in faults.most_common())}",
             f"jobs in the middle of it: {', '.join(f'{job} {count}' for job, count in jobs.most_common())}",
+            f"copies that bucks let go of: {sum(report.pruned for report in good)}, "
+            f"in {sum(report.pruned > 0 for report in good)} seeds",
+            f"seeds in which a repair had to bring copies back: {sum(report.repaired for report in good)}",
+            f"packets that were destroyed, and told as gaps exactly: {sum(report.lost for report in good)}, "
+            f"in {sum(report.lost > 0 for report in good)} seeds",
+            f"steps of all tasks in the busiest virtual second: {max(report.steps for report in good)}",
             f"run twice, with the same trace: {sum(outcome.twice for outcome in outcomes)}",
         ]
     return "\n".join(lines)

@@ -24,7 +24,6 @@ from tests.simulation.keys import give_fleet
 from tests.simulation.machine import Host, SimMachine, World
 
 BUCK_PORT, HTTP_PORT = 7000, 7001
-MEET_S = 8.0
 Main = Callable[[SimMachine], Awaitable[object]]
 
 
@@ -74,6 +73,7 @@ class Fleet:
         self.once: set[str] = set()  # tailers that next read to the end, finish and stop
         self.codes: dict[str, int] = {}
         self.dark: Counter[str] = Counter()  # faults that keep a host without power
+        self.gone: set[str] = set()  # bucks that never come back, nor what they held
         self.damaged: set[str] = set()  # bucks on whose disk a fault has changed what was stored
         self.files: dict[str, str] = {}  # settings that name the list of keys and the secret, if links are encrypted
         for name in (*self.bucks, *self.tailers, *self.porters):
@@ -81,14 +81,15 @@ class Fleet:
 
     # --- processes ------------------------------------------------------------------------------------------------
 
-    async def start_all(self) -> None:
-        """Bucks, then tailers, each kept running. Who asks bucks before these have met is told of fewer members."""
+    async def start_all(self, meet_s: float) -> None:
+        """All are started, and kept running: bucks, then tailers; 0 s later no buck has met another yet."""
         if self.shape.secure:
             roles = {"buck": ("/disk0.key", self.bucks), "tailer": ("/journal.key", self.tailers)}
-            self.files = await give_fleet(self.world, {**roles, "porter": ("/porter.key", [*self.porters, "judge"])})
+            roles |= {"porter": ("/porter.key", [*self.porters, "judge"]), "admin": ("/porter.key", ["admin"])}
+            self.files = await give_fleet(self.world, roles)
         for name in self.bucks:
             self.keep(name, partial(self._buck, name))
-        await trio.sleep(MEET_S)
+        await trio.sleep(meet_s)
         self.began = trio.current_time()
         for name in self.tailers:
             self.keep(name, partial(self._tailer, name))
@@ -179,6 +180,16 @@ class Fleet:
         if not self.dark[name]:
             self.started[name].host.power_on()
         self.release(name)
+
+    def destroy(self, name: str) -> None:
+        """The host goes down for ever."""
+        self.cut_power(name)
+        self.gone.add(name)
+
+    @property
+    def left_bucks(self) -> list[str]:
+        """Those that are not gone."""
+        return [name for name in self.bucks if name not in self.gone]
 
     def restart(self, name: str) -> None:
         """A stop in order; its init starts it again."""

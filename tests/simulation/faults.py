@@ -1,8 +1,9 @@
 """What goes wrong in a simulated cluster: kinds of faults, a schedule of them drawn from a seed, and doing it.
 
 A fault has a kind, the hosts it befalls, a moment and a length; when its time is over it is undone, but for what can't
-be (a bit that flipped). `draw` takes care that a schedule stays within what the promises cover: bits rot on one buck
-only, and one other buck at most has a disk that fails. `str(fault)` is its line in a schedule that somebody reads.
+be (a bit that flipped, a host that is gone). `draw` takes care that a schedule stays within what the promises cover:
+bits rot on one buck only, and one other buck at most has a disk that fails. `str(fault)` is its line in a schedule that
+somebody reads.
 """
 
 import errno
@@ -63,6 +64,14 @@ async def power(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
     yield
     for name in fault.names:
         fleet.restore_power(name)
+
+
+@asynccontextmanager
+async def gone(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
+    """Dead for ever, with all that was on its disks."""
+    for name in set(fault.names) - fleet.gone:
+        fleet.destroy(name)
+    yield
 
 
 @asynccontextmanager
@@ -234,7 +243,7 @@ async def jumps(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
         fleet.world.host(name).clock_offset_ns = 0
 
 
-_HOSTS_AND_WAYS = (kill, power, restart, stop, kill_at, cut, reset, slow, lag)
+_HOSTS_AND_WAYS = (kill, power, gone, restart, stop, kill_at, cut, reset, slow, lag)
 _DISKS = (fsync_fails, disk_fails, full, slow_disk, rot)
 _CLOCKS = (skew, jumps)
 DOES: dict[str, Callable[[Fleet, Fault], AbstractAsyncContextManager[None]]] = {

@@ -1,11 +1,12 @@
-"""What a simulated cluster's porters do: archive into one store and audit, again and again, whatever happens.
+"""What a simulated cluster's porters do: archive into one store, prune and audit, again and again, whatever happens.
 
 Both porters work on the same archive, at times at the same time; each run is a process that can be killed. What a job
 foresees (nobody answers, another porter is faster) ends that run with a line; everything else is a bug.
 """
 
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
@@ -17,12 +18,15 @@ from porter.bucks import Bucks
 from porter.cluster import Cluster, open_cluster
 from porter.commands import FORESEEN
 from porter.objects import MemoryObjects
-from porter.prune import Let, prune
+from porter.prune import prune
 from porter.reader import Reader
+from porter.repair import repair
+from porter.retire import retire
 from porter.settings import PorterSettings
 from porter.transfer import UnknownFileError, cat, generations
 from porter.verdict import CONFLICTING
 from protocol.errors import ProtocolError
+from protocol.ranges import Ranges
 from protocol.secure import Security
 from service.authorized import use_files
 from service.run import leaves
@@ -30,6 +34,7 @@ from service.units import Address
 from tests.simulation.cluster import BUCK_PORT, Fleet
 from tests.simulation.keys import key_of
 from tests.simulation.machine import SimMachine
+from tests.simulation.oracle import Copy
 
 PAUSE_S = (6.0, 30.0)
 EXPECTED = (*FORESEEN, ProtocolError)
@@ -46,6 +51,8 @@ class Jobs:
         self.fleet = fleet
         self.objects = MemoryObjects()
         self.done: Counter[str] = Counter()
+        self.pruned = 0
+        self.may_lack = False  # bucks may have let go of something, though the porter that was told has died
         self.refused: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -53,45 +60,54 @@ class Jobs:
             self.fleet.keep(name, self._work)
 
     async def _work(self, machine: SimMachine) -> None:
-        archives = machine.random.random() < 0.5
+        jobs = ["archive", "audit"] + ["prune"] * (self.fleet.world.seed % 4 > 0)  # some seeds read from bucks alone
+        machine.random.shuffle(jobs)
         while True:
-            archives = not archives
+            jobs.append(jobs.pop(0))
             await trio.sleep(machine.random.uniform(*PAUSE_S))
             try:
                 async with self.cluster(machine) as cluster:
-                    if archives:
-                        await self.archive(machine, cluster)
-                        self.done["archive"] += 1
-                    else:
-                        found = await self.audit(cluster)
-                        assert found.verdict.state != CONFLICTING, found.document()
-                        self.done["audit"] += 1
+                    await self._do(jobs[0], machine, cluster)
+                    self.done[jobs[0]] += 1
             except* EXPECTED as group:
                 self.refused.update(type(error).__name__ for error in leaves(group))
 
-    def cluster(self, machine: SimMachine) -> "AsyncExitStack":
+    async def _do(self, job: str, machine: SimMachine, cluster: Cluster) -> None:
+        if job == "archive":
+            await self.archive(machine, cluster)
+        elif job == "prune":
+            await self.prune(cluster)
+        else:
+            found = await self.audit(machine, cluster)
+            assert found.verdict.state != CONFLICTING, found.document()
+
+    def cluster(self, machine: SimMachine, role: str = "porter") -> AbstractAsyncContextManager[Cluster]:
         """Links to all bucks, from this machine."""
-        peer, files = (Address(machine.random.choice(self.fleet.bucks), BUCK_PORT),), self.fleet.files
+        peer, files = (Address(machine.random.choice(self.fleet.left_bucks), BUCK_PORT),), self.fleet.files
         fixed = {"key": "/porter.key", "patience": 10.0, "memory": 32_000_000, "insecure": not files}
         settings, key = PorterSettings.model_validate({"peer": peer, **fixed, **files}), key_of(machine.host)
         security = Security(key, settings.env, machine.entropy, machine.time_ns) if files else None
         if security is not None:
             use_files(machine, settings, security.take)
-        return open_cluster(machine, settings, key, security=security)
+        return open_cluster(machine, settings, key, role, security)
 
     async def archive(self, machine: SimMachine, cluster: Cluster) -> list[Archived]:
         """All that is there goes into the archive."""
         return await Archiver(machine, cluster, self.objects).run(0, _quiet)
 
-    async def prune(self, cluster: Cluster) -> list[Let]:
-        """What is archived goes from the bucks."""
-        keys = [key_of(name).public for name in self.fleet.porters]
-        return await prune(cluster, self.objects, 0, _quiet, keys)
+    async def prune(self, cluster: Cluster) -> None:
+        """The bucks let go of what is in the archive, whichever of our porters wrote it; `pruned` counts copies."""
+        self.may_lack = self.may_lack or bool(self.objects.held)
+        trusted = [key_of(name).public for name in (*self.fleet.porters, "judge")]
+        for hour in await prune(cluster, self.objects, 0, _quiet, trusted):
+            self.pruned += hour.packets
 
-    async def audit(self, cluster: Cluster, deep: bool = False) -> Audit:
-        """What the bucks can prove."""
+    async def audit(self, machine: SimMachine, cluster: Cluster) -> Audit:
+        """What bucks and archive together can prove."""
         found = Found()
-        await look_at_bucks(cluster, found, 0, 0, deep, _quiet)
+        await look_at_bucks(cluster, found, 0, 0, False, _quiet)  # first: what they let go of meanwhile is seen below
+        with Archive(machine, self.objects, cluster.settings.env) as archive:
+            await look_at_archive(archive, found)
         return audit(cluster.settings.env, found)
 
     async def audit_archive(self, machine: SimMachine, deep: bool = False) -> Audit:
@@ -101,18 +117,40 @@ class Jobs:
             await look_at_archive(archive, found, deep)
         return audit("prod", found)
 
-    async def files_of_bucks(self, cluster: Cluster, host: str, paths: list[str]) -> list[bytes]:
-        """Every file that was ever under one of these paths, as the bucks have it."""
-        return await _files(Reader(Bucks(cluster, cluster.settings.memory), None), host, paths)
+    async def retire(self, machine: SimMachine, host: str) -> None:
+        """An admin says that a buck is gone for good, if anybody ever met it."""
+        async with self.cluster(machine, "admin") as cluster:
+            if any(member.host == host.encode() for member in cluster.members):
+                await retire(cluster, host)
 
-    async def files_of_archive(self, machine: SimMachine, host: str, paths: list[str]) -> list[bytes]:
+    async def repair(self, cluster: Cluster) -> None:
+        """All copies are brought back."""
+        done = await repair(cluster, _quiet)
+        assert done.whole, done.document()
+
+    async def files_of_bucks(self, machine: SimMachine, cluster: Cluster, host: str, paths: list[str]) -> list[Copy]:
+        """Every file that was ever under one of these paths, as the bucks have it; what they let go of: the archive."""
+        bucks = Bucks(cluster, cluster.settings.memory)
+        if not self.may_lack:
+            return await _files(Reader(bucks, None), host, paths)
+        with Archive(machine, self.objects, "prod") as archive:
+            reader = Reader(bucks, archive)
+            await reader.prepare()
+            return await _files(reader, host, paths)
+
+    async def covered(self, machine: SimMachine) -> Mapping[tuple[bytes, int], Ranges]:
+        """The packets that are in the archive."""
+        with Archive(machine, self.objects, "prod") as archive:
+            return await archive.covers()
+
+    async def files_of_archive(self, machine: SimMachine, host: str, paths: list[str]) -> list[Copy]:
         """The same, as the archive alone has it."""
         with Archive(machine, self.objects, "prod") as archive:
             return await _files(Reader(None, archive), host, paths)
 
 
-async def _files(reader: Reader, host: str, paths: list[str]) -> list[bytes]:
-    found: list[bytes] = []
+async def _files(reader: Reader, host: str, paths: list[str]) -> list[Copy]:
+    found: list[Copy] = []
     for path in paths:
         try:
             streams = await generations(reader, host.encode(), path.encode())
@@ -126,5 +164,6 @@ async def _files(reader: Reader, host: str, paths: list[str]) -> list[bytes]:
 
             copied = await cat(reader, [(1, stream)], write)
             assert not copied.clashes, f"{host} {path}: two versions of {copied.clashes}"
-            found.append(bytes(data))
+            begins = tuple((0, first) for _, first in copied.begins)
+            found.append(Copy(bytes(data), begins + tuple(gap[1:] for gap in copied.gaps)))
     return found

@@ -1,8 +1,8 @@
 """Which faults a seed has, when, and whom they befall: drawn within what the promises cover.
 
-Rot (bits, sectors) befalls one buck only, and a disk that fails or forgets what it synced befalls one other at most:
-with both, more than two copies of a packet could be gone at once, which no class promises to survive. Everything else
-may befall anybody, overlapping as it likes.
+Rot (bits, sectors) befalls one buck only. A disk that fails or forgets what it synced, and death for ever, befall one
+other at most: with both, more than two copies of a packet could be gone at once, which no class promises to survive.
+Everything else may befall anybody, overlapping as it likes.
 """
 
 import random
@@ -14,6 +14,7 @@ from tests.simulation.faults import Fault
 
 FAULTS = (6, 11)
 KINDS_MIN = 3
+GONE = 0.15  # in so many seeds a buck dies for ever
 # Moments that a simulated cluster passes; those of a porter's run are rarer.
 MOMENTS = sorted(NAMES)
 
@@ -39,13 +40,14 @@ class Draw:
         return round(self.rng.uniform(low, high), 2)
 
 
-def draw(rng: random.Random, shape: Shape, until: float, count: int = 0) -> list[Fault]:
-    """The schedule of one seed, in order of time."""
+def draw(rng: random.Random, shape: Shape, until: float) -> list[Fault]:
+    """The schedule of one seed, in order of time; the first fault may come with the very start."""
     dice = Draw(rng, shape)
-    count = count or rng.randint(*FAULTS)
-    kinds = rng.sample(sorted(DRAWS), KINDS_MIN)
-    kinds += rng.choices(sorted(DRAWS), k=count - KINDS_MIN)
-    found = [DRAWS[kind](dice, round(rng.uniform(3.0, until - 3.0), 2))._replace(kind=kind) for kind in kinds]
+    count = rng.randint(*FAULTS)
+    kinds = rng.sample(OFTEN, KINDS_MIN)
+    kinds += rng.choices(OFTEN, k=count - KINDS_MIN)
+    kinds += ["gone"] * (rng.random() < GONE)
+    found = [DRAWS[kind](dice, round(rng.uniform(0.0, until - 3.0), 2))._replace(kind=kind) for kind in kinds]
     return sorted(found, key=lambda fault: (fault.at, fault.kind))
 
 
@@ -63,6 +65,10 @@ def _power(dice: Draw, at: float) -> Fault:
 
 def _power_all(dice: Draw, at: float) -> Fault:
     return Fault(at, "power", tuple(dice.bucks), dice.length(0.5, 20.0))
+
+
+def _gone(dice: Draw, at: float) -> Fault:
+    return Fault(at, "gone", (dice.failing,), 0.0)
 
 
 def _restart(dice: Draw, at: float) -> Fault:
@@ -168,6 +174,7 @@ DRAWS: dict[str, Callable[[Draw, float], Fault]] = {
     "kill_all": _kill_all,
     "power": _power,
     "power_all": _power_all,
+    "gone": _gone,
     "restart": _restart,
     "stop": _stop,
     "kill_at": _kill_at,
@@ -187,3 +194,4 @@ DRAWS: dict[str, Callable[[Draw, float], Fault]] = {
     "skew": _skew,
     "jumps": _jumps,
 }
+OFTEN = sorted(set(DRAWS) - {"gone"})

@@ -15,22 +15,26 @@ from functools import partial
 
 import trio
 
+from porter.audit import SEAL_LAG_S
 from porter.verdict import COMPLETE
 from service.run import DONE
 from tests.simulation import oracle
 from tests.simulation.cluster import Fleet, Shape
 from tests.simulation.faults import Fault, befall
 from tests.simulation.jobs import Jobs
-from tests.simulation.machine import NS, START_NS, World, simulate
+from tests.simulation.loss import Lost, destroy
+from tests.simulation.machine import NS, START_NS, SimMachine, World, simulate
 from tests.simulation.schedule import draw
+from tests.simulation.watchdog import Watchdog
 from tests.simulation.writers import Writer
 
 WINDOWS = (3, 4)
 LINES = (2_000, 3_500)
 # From the moment when all is well again, in virtual time: everything is done, and sealed.
 DRAIN_S = 600.0
+MEET_S = 8.0  # all bucks have met by then
+LOSES = 0.08  # of all seeds
 QUIET_S = 8.0  # what a tailer still gathers is in a packet by then
-ROUNDS_MAX = 5_000  # of steps of all tasks, without any time passing: more is a loop that never ends
 
 Probe = Callable[[Fleet], Awaitable[None]]
 
@@ -48,10 +52,13 @@ class Plan:
     start_ns: int
     faults: tuple[Fault, ...]
     strange: float = 0.5  # how many of the writers have lines that are days old, or early
+    loses: bool = False  # at the end all copies of some packets are destroyed
+    meet_s: float = MEET_S  # from the bucks' start to that of tailers, writers and faults
 
     def __str__(self) -> str:
         shape = ", ".join(f"{name} {value}" for name, value in vars(self.shape).items())
         head = f"seed {self.seed}: {shape}; {self.duration:.0f} s, {self.lines} lines, once at the end: {self.once}"
+        head += f", bucks alone for {self.meet_s:g} s"
         return "\n  ".join([head, *map(str, self.faults)])
 
 
@@ -67,22 +74,13 @@ class Report:
     lines: int = 0
     packets: int = 0
     operations: int = 0
+    steps: int = 0  # of all tasks in the busiest virtual second
     rows: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     jobs: Counter[str] = field(default_factory=Counter)
-
-
-class Watchdog(trio.abc.Instrument):
-    """Counts how often all tasks that can run have run, without time passing."""
-
-    def __init__(self) -> None:
-        self.at, self.rounds = -1.0, 0
-
-    def before_io_wait(self, timeout: float) -> None:
-        now = trio.current_time()
-        self.rounds = self.rounds + 1 if now == self.at else 0
-        self.at = now
-        assert self.rounds < ROUNDS_MAX, "some tasks make steps again and again and never wait"
+    repaired: int = 0  # 1: copies had to be brought back by a repair
+    lost: int = 0  # packets that were destroyed, and told as a gap
+    pruned: int = 0  # copies that bucks let go of
 
 
 def plan(seed: int) -> Plan:
@@ -109,6 +107,8 @@ def plan(seed: int) -> Plan:
         once=rng.random() < 0.5,
         start_ns=START_NS + rng.choice((0, 3600 - 923 - 40)) * NS,  # some cross the hour
         faults=tuple(draw(rng, shape, duration)),
+        loses=rng.random() < LOSES,
+        meet_s=rng.choice((0.0, 0.5, MEET_S, MEET_S)),
     )
 
 
@@ -121,7 +121,8 @@ def run_plan(mine: Plan, probe: Probe | None = None) -> Report:
     """The same for a plan that a test has written; `probe` may look at the fleet while everything fails."""
     report, began = Report(mine.seed), time.process_time()
     try:
-        simulate(mine.seed, _scenario, mine, report, probe, instruments=[Watchdog()])
+        watchdog = Watchdog()
+        simulate(mine.seed, _watched, watchdog, mine, report, probe, instruments=[watchdog])
     except BaseException as error:
         error.add_note(f"{mine}\n  again: make simulate SEED={mine.seed}")
         raise
@@ -131,6 +132,12 @@ def run_plan(mine: Plan, probe: Probe | None = None) -> Report:
     return report
 
 
+async def _watched(world: World, watchdog: Watchdog, mine: Plan, report: Report, probe: Probe | None) -> None:
+    with watchdog.watching():
+        await _scenario(world, mine, report, probe)
+    report.steps = watchdog.most
+
+
 async def _scenario(world: World, mine: Plan, report: Report, probe: Probe | None) -> None:
     world.start_ns = mine.start_ns
     async with trio.open_nursery() as nursery:
@@ -138,7 +145,7 @@ async def _scenario(world: World, mine: Plan, report: Report, probe: Probe | Non
         fleet.watch_agents()
         jobs = Jobs(fleet)
         writers = _writers(world, mine, fleet)
-        await fleet.start_all()
+        await fleet.start_all(mine.meet_s)
         jobs.start()
         async with trio.open_nursery() as acting:
             for writer in writers:
@@ -147,14 +154,15 @@ async def _scenario(world: World, mine: Plan, report: Report, probe: Probe | Non
             if probe is not None:
                 acting.start_soon(probe, fleet)
         heal(fleet)
+        await bury(fleet, jobs)
         await drain(fleet, mine)
-        await check(world, fleet, jobs, writers, report)
+        await check(world, fleet, mine, jobs, writers, report)
         nursery.cancel_scope.cancel()
     report.trace, report.operations = world.trace.hexdigest(), world.trace.count
     report.virtual_s, report.windows = trio.current_time(), int(mine.duration // mine.shape.width)
     report.lines = sum(writer.lines for writer in writers)
     report.faults.update(fault.kind for fault in mine.faults)
-    report.jobs = jobs.done
+    report.jobs, report.pruned = jobs.done, jobs.pruned
 
 
 def _writers(world: World, mine: Plan, fleet: Fleet) -> list[Writer]:
@@ -168,14 +176,22 @@ def _writers(world: World, mine: Plan, fleet: Fleet) -> list[Writer]:
 def heal(fleet: Fleet) -> None:
     """All faults are over by now; a disk that one of them spoilt may have been left until the next start."""
     assert not fleet.world.network.cuts
-    assert not fleet.world.network.down
-    for name in (*fleet.bucks, *fleet.tailers):
+    assert fleet.world.network.down.keys() == fleet.gone
+    for name in (*fleet.left_bucks, *fleet.tailers):
         assert not fleet.started[name].held, name
         if fleet.started[name].spoilt:
             fleet.kill(name)
     for name in fleet.porters:
         fleet.hold(name)
         fleet.kill(name)
+
+
+async def bury(fleet: Fleet, jobs: Jobs) -> None:
+    """Whoever is gone is waited for no more."""
+    if fleet.gone:
+        await trio.sleep(QUIET_S)
+    for name in sorted(fleet.gone):
+        await jobs.retire(fleet.world.machine("admin"), name)
 
 
 async def drain(fleet: Fleet, mine: Plan) -> None:
@@ -204,27 +220,64 @@ def _drained(fleet: Fleet) -> bool:
     return all(map(fleet.drained, fleet.tailers))
 
 
-async def check(world: World, fleet: Fleet, jobs: Jobs, writers: list[Writer], report: Report) -> None:
+async def lose(fleet: Fleet, jobs: Jobs, machine: SimMachine) -> Lost:
+    """All bucks are stopped in order, copies are destroyed on their disks, and they start again."""
+    for name in fleet.left_bucks:
+        fleet.hold(name)
+        fleet.restart(name)
+    while any(fleet.started[name].process is not None for name in fleet.left_bucks):  # noqa: ASYNC110  # looked at
+        await trio.sleep(1.0)
+    hosts = [fleet.world.host(name) for name in fleet.left_bucks]
+    lost = destroy(hosts, await jobs.covered(machine), fleet.world.rng)
+    for name in fleet.left_bucks:
+        fleet.release(name)
+    await trio.sleep(QUIET_S)
+    return lost
+
+
+async def check(world: World, fleet: Fleet, mine: Plan, jobs: Jobs, writers: list[Writer], report: Report) -> None:
     """The judgement."""
     machine = world.machine("judge")
-    hosts = [world.host(name) for name in fleet.bucks]
+    hosts = [world.host(name) for name in fleet.left_bucks]
+    fewer = bool(fleet.gone) or mine.meet_s < MEET_S  # there were fewer members for a while, or they seemed to be
+    archived = await jobs.covered(machine) if jobs.may_lack else {}
+    try:
+        oracle.check_copies(hosts, 3, fleet.damaged - fleet.gone, archived)
+    except oracle.WrongError:
+        if not fewer:
+            raise
+        report.repaired = 1
+    if report.repaired or mine.loses:
+        await trio.sleep(SEAL_LAG_S + fleet.shape.width)
+        async with jobs.cluster(machine) as cluster:
+            await jobs.repair(cluster)
+    oracle.check_copies(hosts, 3, fleet.damaged - fleet.gone, archived)
+    report.packets = len(oracle.copies(hosts))
+    lost = await lose(fleet, jobs, machine) if mine.loses else Lost()
+    report.lost = sum(numbers.count for numbers in lost.packets.values())
     async with jobs.cluster(machine) as cluster:
         for name in fleet.tailers:
-            mine = [writer for writer in writers if writer.host.name == name]
-            paths = sorted({path for writer in mine for path in writer.names})
-            oracle.compare(f"{name}, from the bucks", mine, await jobs.files_of_bucks(cluster, name, paths))
+            own = [writer for writer in writers if writer.host.name == name]
+            paths = sorted({path for writer in own for path in writer.names})
+            files = await jobs.files_of_bucks(machine, cluster, name, paths)
+            oracle.compare(f"{name}, from the bucks", own, files, lost.bytes.get(name, 0))
         await jobs.archive(machine, cluster)
-        found = await jobs.audit(cluster)
-        if found.verdict.state != COMPLETE:
-            raise oracle.WrongError(f"the audit does not say complete: {found.document()}")
-    for name in fleet.bucks:
+        for last in (False, True):  # before the bucks let go of all they may, and after that
+            found = await jobs.audit(machine, cluster)
+            if lost.packets:
+                oracle.check_gaps(found.document(), lost, mine.shape.copies > 1)
+            elif found.verdict.state != COMPLETE:
+                raise oracle.WrongError(f"the audit does not say complete: {found.document()}")
+            if last or mine.seed % 3:
+                break
+            await jobs.prune(cluster)
+    for name in fleet.left_bucks:
         fleet.hold(name)
         fleet.kill(name)
-    oracle.check_copies(hosts, 3, fleet.damaged)
-    report.packets = len(oracle.copies(hosts))
     for name in fleet.tailers:
-        mine = [writer for writer in writers if writer.host.name == name]
-        paths = sorted({path for writer in mine for path in writer.names})
-        oracle.compare(f"{name}, from the archive", mine, await jobs.files_of_archive(machine, name, paths))
+        own = [writer for writer in writers if writer.host.name == name]
+        paths = sorted({path for writer in own for path in writer.names})
+        files = await jobs.files_of_archive(machine, name, paths)
+        oracle.compare(f"{name}, from the archive", own, files, lost.bytes.get(name, 0))
     report.rows = oracle.check_rows(jobs.objects.held)
     oracle.check_verdict((await jobs.audit_archive(machine)).document(), found.document())
