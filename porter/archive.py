@@ -44,7 +44,7 @@ from service.machine import Machine
 
 pa.set_memory_pool(pa.system_memory_pool())  # one heap for Arrow, Python and numpy: two would keep twice what is free
 TRIES = 8  # other porters may be faster so often before we leave the hour to them
-SPARE = 48 << 20  # of memory: peaks were so much nearer to the limit (--memory + 150 MB) than they may be
+SPARE = 64 << 20  # of memory: peaks were so much nearer to the limit (--memory + 150 MB) than they may be
 QUIET_S = 3600  # a bucket where something arrived within this is left for the next run
 
 Tell = Callable[[int, str], None]  # hours done, what is being done

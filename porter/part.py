@@ -58,6 +58,8 @@ class PartWriter:
         self.footer.groups.append(GroupRow(table.num_rows, low, high, found))
         self.rows += table.num_rows
         self._writer.write_table(table, row_group_size=table.num_rows)
+        del table, placed, checks
+        pa.default_memory_pool().release_unused()  # else holes in the heap grow to 10 MB and more
 
     def _note(self, number: int, one: Placed, check: int) -> None:
         span = one.span

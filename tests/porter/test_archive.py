@@ -381,7 +381,7 @@ async def test_empty_files_alone_make_a_part_without_rows() -> None:
 
 
 def test_what_is_told_as_memory_is_not_all_for_packets_and_rows() -> None:
-    assert [room(told << 20) >> 20 for told in (64, 128, 256, 512)] == [32, 80, 208, 464]
+    assert [room(told << 20) >> 20 for told in (64, 128, 256, 512)] == [32, 64, 192, 448]
 
 
 def test_parts_are_named_by_hour_and_number() -> None:
