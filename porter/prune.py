@@ -1,6 +1,6 @@
 """`porter prune`: bucks let go of what is archived, once it was read back, and of nothing else.
 
-    due       hours of which bucks still hold packets that are older than `--older`
+    due       hours of which bucks still hold packets, as `archive.py` says it: older than `--older`, and quiet
     verify    the hour's last verdict, its signature, and every part that it names, read whole: is it that very object?
               Where the verdict is another porter's, and none of `--keys`, the parts' rows are proved too
     state     a bucket at a time: which packets are in those parts, by key and content, signed with this porter's key
@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 
 import trio
 
+from porter.archive import due
 from porter.archived import Archive
-from porter.catalog import HOUR_S, PartName, hour_of
-from porter.cluster import Bucket, Cluster
+from porter.catalog import HOUR_S, PartName
+from porter.cluster import Cluster
 from porter.document import opened
 from porter.footer import Footer
 from porter.gather import survey
@@ -92,7 +93,8 @@ async def prune(
     `keys`: public keys of porters whose verdicts are believed as our own are.
     """
     trusted = frozenset(keys) | {cluster.key.public}
-    hours = due(await cluster.buckets(), cluster.width, await cluster.time_s(), older_s)
+    held = [bucket for bucket in await cluster.buckets() if bucket.packets]
+    hours = due(held, cluster.width, await cluster.time_s(), older_s)
     done: list[Let] = []
     for hour, buckets in hours.items():
         let = Let(hour)
@@ -105,17 +107,8 @@ async def prune(
                 let.troubles[str(error)] = None
                 continue
         if proven is not None:
-            await _let_go(cluster, proven, buckets, let, dry_run)
+            await _let_go(cluster, proven, [one.bucket for one in buckets], let, dry_run)
     return done
-
-
-def due(buckets: Sequence[Bucket], width: int, now: int, older_s: int) -> dict[int, list[int]]:
-    """The buckets that are old enough, by hour, oldest first. Pure."""
-    hours: defaultdict[int, list[int]] = defaultdict(list)
-    for bucket in sorted(buckets, key=lambda one: one.bucket):
-        if bucket.packets and (not older_s or bucket.bucket + width + older_s <= now):
-            hours[hour_of(bucket.bucket)].append(bucket.bucket)
-    return dict(hours)
 
 
 async def _verify(archive: Archive, trusted: frozenset[bytes], let: Let) -> _Proven | None:

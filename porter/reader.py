@@ -94,11 +94,11 @@ class Reader:
 def _short(bucks: Bucks, has_archive: bool) -> list[str]:
     lines = [f"not asked: {member}: {member.trouble}" for member in bucks.cluster.silent]
     lines += [f"unsure what it holds: {name}" for name in sorted(bucks.unsure)]
-    where = "since this began: run it again" if has_archive else "name it with --archive"
+    where = " and were not in this one when this began: run it again" if has_archive else ": name it with --archive"
     for bucket, gone in sorted(bucks.archived.items()):
         for (tailer, epoch), numbers in gone.items():
             what = f"packets {numbers_text(numbers)} of {tailer.hex()}/{epoch:x} in bucket {bucket}"
-            lines.append(f"archived: {what} are in the archive, {where}")
+            lines.append(f"archived: {what} are in the archive{where}")
     for bucket, missing in sorted(bucks.shelf.missing.items()):
         for (tailer, epoch), numbers in missing.items():
             lines.append(f"missing: packets {numbers_text(numbers)} of {tailer.hex()}/{epoch:x} in bucket {bucket}")

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from porter.catalog import parts
-from porter.cluster import Bucket
 from porter.document import opened, signed
 from porter.objects import MemoryObjects, digest
-from porter.prune import Let, due, named_in, prune
+from porter.prune import Let, named_in, prune
 from protocol.identity import NodeKey
 from protocol.packet import Key
 from tests.porter.archiving import HOUR, archive, footers, spread
@@ -142,10 +141,19 @@ async def test_two_packets_of_one_key_are_not_named() -> None:
     assert twin.header.key == tailer.packets[2].header.key
 
 
-def test_only_buckets_with_packets_that_are_old_enough_are_due() -> None:
-    some = [Bucket(BUCKET + WIDTH * n, 10, 1, 0, False) for n in range(4)]
-    gone = Bucket(BUCKET - WIDTH, 0, 0, 0, False, True)
-    now = BUCKET + 3 * WIDTH
-    assert due([gone, *some], WIDTH, now, WIDTH) == {HOUR: [BUCKET, BUCKET + WIDTH]}
-    assert due([gone, *some], WIDTH, now, 0) == {HOUR: [one.bucket for one in some]}
-    assert due([gone], WIDTH, now, 0) == {}
+async def test_an_hour_is_left_until_the_archive_would_take_it_too() -> None:
+    """Else every run between would end with 3, over buckets of an hour that isn't over for long enough."""
+    bucks, _ = fleet()
+    objects = MemoryObjects()
+    await archive(bucks, objects)
+    for time_s, quiet_s, wanted in (
+        (HOUR + 3600 + 7199, 4000, 0),
+        (HOUR + 3600 + 7200, 4000, 6),
+        (HOUR + 3600 + 7200, 3500, 0),
+    ):
+        for buck in bucks:
+            buck.time_s = time_s
+            buck.arrivals = {bucket: time_s - quiet_s for bucket in buck.packets}
+        async with cluster_of(bucks, patience=10.0) as cluster:
+            done = await prune(cluster, objects, 7200, lambda count, text: None)
+        assert sum(let.named for let in done) == wanted

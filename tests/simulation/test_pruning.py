@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from porter.objects import MemoryObjects
 from porter.prune import Let, prune
 from porter.reader import Reader
 from porter.repair import repair
+from porter.source import Scope
 from porter.transfer import UnknownFileError, cat, generations
 from porter.verdict import COMPLETE, INCOMPLETE
 from service.run import DONE
@@ -71,6 +73,16 @@ async def copied(cluster: Cluster, objects: MemoryObjects | None, host: str) -> 
     return bytes(written), reader.shortfalls()
 
 
+async def scanned(cluster: Cluster, objects: MemoryObjects | None) -> tuple[int, bool]:
+    """How many lines a search comes by, and whether it says that it lacks some."""
+    async with AsyncExitStack() as stack:
+        held = stack.enter_context(Archive(cluster.machine, objects, "prod")) if objects is not None else None
+        reader = Reader(Bucks(cluster, cluster.settings.memory), held)
+        await reader.prepare()
+        parts = await stack.enter_async_context(reader.scan(Scope()))
+        return sum([piece.last - piece.row async for _, pieces in parts for piece in pieces]), bool(reader.shortfalls())
+
+
 async def stored(fleet: Fleet, names: Sequence[str] = ()) -> int:
     """Packets on these bucks, or on all, by their own pages."""
     return sum([(await fleet.status(name))["packets"] for name in names or fleet.names])
@@ -109,6 +121,10 @@ def test_what_is_archived_is_let_go_of_and_every_answer_stays_as_it_was() -> Non
                 assert (mended.below, mended.copied, await stored(fleet)) == (0, 0, 0)
                 with pytest.raises(UnknownFileError, match="--archive"):
                     await copied(cluster, None, "web-1")
+                with pytest.raises(UnknownFileError, match="not in this one"):
+                    await copied(cluster, MemoryObjects(), "web-1")
+                assert await scanned(cluster, objects) == (1_500, False)
+                assert await scanned(cluster, None) == (0, True)
                 emptied = await audited(cluster, MemoryObjects())
                 assert emptied.verdict.state == INCOMPLETE, "bucks' word is not believed where the archive can be seen"
             nursery.cancel_scope.cancel()
