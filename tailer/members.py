@@ -207,10 +207,7 @@ class Members:
         return {buck.address for buck in bucks}
 
     def _dealt(self, bucks: list[Buck]) -> list[Buck]:
-        """Ranked by rendezvous hash, dealt over zones: the first of each zone, then the second of each, ...
-
-        Two on one host are one place: the second of a host comes when all hosts had their first.
-        """
+        """Ranked by rendezvous hash, dealt over hosts, then zones: the first of each, then the second of each, ..."""
         ranked = sorted(bucks, key=lambda buck: hashlib.blake2b(self.key.node + buck.node).digest())
         on_host, in_zone = Counter[bytes](), Counter[tuple[str, int]]()
         order = []
@@ -364,11 +361,11 @@ class Members:
                 except FormatError as error:
                     log.warning("a retirement that doesn't hold is left", why=str(error))
                     continue
-                if self.security is None or self.security.trust.lists(word.public, "admin"):
-                    self._retire(word)
-                else:
+                if self.security and not self.security.trust.lists(word.public, "admin"):
                     self._words.discard(data)  # the list may name its signer one day
                     log.error("ALARM: a retirement that no admin of the list has signed is left", by=word.public.hex())
+                    continue
+                self._retire(word)
 
     def _retire(self, word: Retirement) -> None:
         buck = self.bucks.setdefault(word.node, Buck(word.node, "")) if word.role == "buck" else None
