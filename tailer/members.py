@@ -232,16 +232,11 @@ class Members:
                 own = self._note_failure(address, error, failures)
             lost_at = min(lost_at, self.machine.now())
             pause = own or min(pause, self._pause_max(lost_at))
-            rest = trio.sleep_forever if own else self._until_one_is_back
+            rest = trio.sleep_forever if own else self._back.wait
             with trio.move_on_after(pause * self.machine.random.uniform(0.5, 1.5)):
                 await rest()
             pause *= 2
         self._kept.discard(address)
-
-    async def _until_one_is_back(self) -> None:
-        """And then not all addresses in the same moment."""
-        await self._back.wait()
-        await trio.sleep(PAUSE_FIRST_S * self.machine.random.uniform(0.5, 1.5))
 
     def _pause_max(self, lost_at: float) -> float:
         if self.machine.now() < self._back_at + TOGETHER_S:
