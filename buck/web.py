@@ -28,6 +28,9 @@ from service.metrics import CONTENT_TYPE
 from service.sockets import Feed, Next, Unfit
 from service.web import Response, Route, json_response
 
+# A disk that had no room for a packet is tried again after a rest, and again: until it isn't, it counts as full.
+FULL_LATELY_S = 15.0
+
 Identity = Callable[[], dict[str, Any]]
 
 
@@ -50,11 +53,28 @@ def routes(
     return {"/ruok": ruok, "/status": status, "/metrics": metrics}
 
 
+def health(store: Store) -> tuple[str, list[str]]:
+    """OK, WARNING or CRITICAL, and in words what somebody should look at."""
+    lately = store.machine.now() - FULL_LATELY_S
+    failed = [volume for volume in store.volumes if not volume.healthy]
+    full = [volume for volume in store.volumes if volume.healthy and volume.room.full(lately)]
+    hung = [volume for volume in store.volumes if volume.healthy and volume.hands.hung]
+    found = [f"the disk {volume.root} has failed: {volume.error}" for volume in failed]
+    found += [f"the disk {volume.root} is full: it takes no packets" for volume in full]
+    found += [f"the disk {volume.root} hangs" for volume in hung]
+    if failed or len(full) == len(store.volumes):
+        return "CRITICAL", found
+    return ("WARNING" if found else "OK"), found
+
+
 def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> dict[str, Any]:
     """Disks, buckets, peers and counters."""
+    state, troubles = health(store)
     parts = [part for volume in store.volumes for parts in volume.parts.values() for part in parts]
     opened = store.open_parts()
     return {
+        "health": state,
+        "troubles": troubles,
         "disks": [
             {
                 "path": volume.root,

@@ -128,6 +128,7 @@ def test_a_buck_serves_its_pages_and_stops_cleanly(tmp_path: Path) -> None:
         status = json.loads(buck.page("/status")[1])
         assert (status["packets"], status["env"], status["width"]) == (1, "prod", 300)
         assert [disk["healthy"] for disk in status["disks"]] == [True, True]
+        assert (status["health"], status["troubles"]) == ("OK", [])
         assert status["address"] == buck.listen
         assert b"buck_packets_stored_total 1.0" in buck.page("/metrics")[1]
         assert buck.page("/nothing")[0] == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -22,10 +24,13 @@ from protocol.link import open_asker
 from protocol.messages import Hello, No, Ok, Put
 from tests.porter.making import packets_of
 from tests.scenarios.arena import Arena
+from tests.scenarios.netted import Following, is_complete, page, until
 from tests.scenarios.reading import HOST
 from tests.scenarios.writing import Writer
 
 pytestmark = pytest.mark.slow
+
+LONG_S = 120.0
 
 
 @pytest.fixture
@@ -238,6 +243,54 @@ def test_C14_full_bucks_refuse_and_nothing_is_lost(small: Callable[[str, int], P
         arena.check(first, writer)
     finally:
         cluster.close()
+
+
+def test_C25_without_a_porter_bucks_fill_tailers_wait_and_say_so_and_nothing_is_lost(
+    small: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    """Days of it, on small disks: bucks are full, then the journal, then reading waits. With room it goes on."""
+    cluster = Cluster(tmp_path / "cluster", width="10s")
+    places = [small(f"cluster/buck{i}", 6 << 20) for i in range(3)]
+    small("cluster/tailer", 24 << 20)  # of which a journal leaves 16 MiB to others
+    try:
+        for i in range(3):
+            cluster.start(i)
+        arena = Arena(cluster)
+        writer, tailer = arena.writer("tailer"), Following(arena)
+        dense(writer, 30 << 20)
+        until(lambda: is_full(tailer.says()) and critical(arena) >= 2, tailer.says, LONG_S)  # one copy is no A1
+        assert 0 < tailer.lines() < writer.events, "reading waits"
+        assert tailer.packets("A0") > 0
+        arena.cluster.porter("archive", "--older", "0s", "--archive", str(arena.archive), check=False)
+        for place in places:
+            subprocess.run(["mount", "-o", "remount,size=128M", place], check=True)
+        until(lambda: tailer.placed(writer), tailer.says, LONG_S)
+        tailer.goodbye()
+        arena.check(writer)
+        is_complete(cluster)
+        until(lambda: not critical(arena))
+        arena.cluster.porter("archive", "--older", "0s", "--archive", str(arena.archive))
+        arena.check_archive(writer)
+    finally:
+        cluster.close()
+
+
+def is_full(said: dict[str, Any]) -> bool:
+    return said["health"] == "WARNING" and any("the journal is full" in text for text in said["troubles"])
+
+
+def critical(arena: Arena) -> int:
+    """How many bucks call themselves so."""
+    return sum(page(buck.http)["health"] == "CRITICAL" for buck in arena.cluster.live())
+
+
+def dense(writer: Writer, size: int) -> None:
+    """Append lines that can hardly be compressed."""
+    draw = random.Random(25)
+    lines = [b"w%d-%d %s\n" % (writer.number, n, base64.b64encode(draw.randbytes(3000))) for n in range(size // 4012)]
+    writer.lines += lines
+    with writer.path.open("ab") as file:
+        file.writelines(lines)
 
 
 def test_T90_a_full_journal_makes_reading_wait(

@@ -109,6 +109,9 @@ def test_C11_a_disk_that_is_shut_down_is_left_and_named_and_a_start_does_without
         put_all(buck, range(100, 140))
         assert "error" in until(buck, "healthy", value=False)["error"]
         assert held(buck).covers(100, 140), "a receipt claims what is on the disk that is well"
+        said = json.loads(buck.page("/status")[1])
+        assert said["health"] == "CRITICAL"
+        assert "d2 has failed" in said["troubles"][0]
         buck.end()
     with running(tmp_path) as buck:
         assert not disks(buck)["d2"]["healthy"]
