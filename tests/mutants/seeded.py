@@ -193,7 +193,7 @@ MUTANTS = (
     ),
     mutant(
         "a body is unpacked whole, however long it gets",
-        "protocol/packet.py", "decompress(packet.body, max_length=size + 1)", "decompress(packet.body)",
+        "protocol/packet.py", "decompress(rest, max_length=size - held + 1)", "decompress(rest)",
         "tests/protocol/test_packet.py::test_A15_a_body_that_unpacks_to_too_much_costs_no_memory",
     ),
     mutant(
