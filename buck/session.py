@@ -202,7 +202,7 @@ class Session:
             raise self._foreign("packet", packet.header.tailer)
         self._check_host(packet.header.host)
         self.home.counts.costs.moved(packet.header.kind.label, len(packet.data))
-        stored = await self.home.store.put(packet)
+        stored = await self.home.store.put(packet, packet.header.tailer)
         self.home.roster.meet(packet.header.tailer, packet.header.host)
         if self.home.live.wanted and not (message.again or stored.is_repeat) and message.age_ms < LIVE_AGE_MS:
             self.home.live.offer(packet)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import trio
 
+from buck.begins import Begins
 from buck.bucket import Part, digest_at
 from buck.cache import Cache
 from buck.counts import Counts
@@ -76,6 +77,7 @@ class Store:
         self.remnants = Remnants(machine, counts, self._remnants_of, self.failed)
         self._looking: set[Part] = set()
         self._identified: dict[Volume, float] = {}
+        self.begins = Begins(width)
         self.draining = False  # leaving: nothing new is taken
         self._making = {volume: trio.Lock() for volume in self.volumes}
 
@@ -129,14 +131,14 @@ class Store:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    async def put(self, packet: Packet) -> Stored:
-        """Store a packet, in the page cache. Declined if it isn't ours or there is no room."""
+    async def put(self, packet: Packet, asker: bytes | None = None) -> Stored:
+        """Store a packet, in the page cache. Declined: not ours, no room, or `asker` begins too many files."""
         self._admit(packet.header)
         stored = None
         while stored is None:
             stored, conflict = await self._find(packet)
             if stored is None:
-                stored = await self._append(packet)
+                stored = await self._append(packet, asker)
                 if stored is not None and conflict:
                     self._alarm(packet.header)
         faultpoint("buck.store.before_ack")
@@ -185,13 +187,13 @@ class Store:
         key = {"tailer": header.tailer.hex(), "epoch": header.epoch, "number": header.number}
         log.error("ALARM: one key, other bytes; both are kept", bucket=header.bucket, **key)
 
-    async def _append(self, packet: Packet) -> Stored | None:
+    async def _append(self, packet: Packet, asker: bytes | None) -> Stored | None:
         """Append to the open part. None: something was waited for, or a disk was left; look again."""
         header = packet.header
         volume = self._choose(header)
         part = volume.open_part(header.bucket)
         if part is None:
-            await self._begin(volume, header.bucket)
+            await self._begin(volume, header.bucket, asker)
             return None
         part.arrived, part.last_arrival_ns = self.machine.now(), self.machine.time_ns()
         try:
@@ -230,11 +232,13 @@ class Store:
             raise Declined("full", "no room on any disk" if well else "all disks of this buck have failed")
         return able[(int.from_bytes(header.tailer[:4], "big") + header.epoch + header.number) % len(able)]
 
-    async def _begin(self, volume: Volume, bucket: int) -> None:
+    async def _begin(self, volume: Volume, bucket: int, asker: bytes | None) -> None:
         """Open a part for the bucket, closing the one longest unused if there are too many."""
         async with self._making[volume]:
             if volume.open_part(bucket) is not None or not volume.able:
                 return
+            if asker is not None:
+                self.begins.take(asker, self.machine.now())
             while len(self.open_parts()) >= OPEN_PARTS_MAX:
                 able = [part for part in self.open_parts() if self.volume_of(part).able]
                 if not able:
