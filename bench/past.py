@@ -91,8 +91,9 @@ async def _look(address: str) -> None:
         answer = await asker.ask(Buckets(0, 0, (1 << 32) - 1))
         for bucket, *_ in answer.buckets:
             await asker.ask(List(0, bucket))
-            async for _ in asker.ask_many(Streams(0, bucket)):
-                pass
+            with asker.ask_many(Streams(0, bucket)) as parts:
+                async for _ in parts:
+                    pass
     async with open_asker(await trio.open_tcp_stream(host, int(port)), hello(tailer), timeout_s=120) as asker:
         stream = bytes([1, 0]) + (7).to_bytes(14, "big")
         await asker.ask(Covered(0, tailer.node, (stream,), (bytes(8),)))

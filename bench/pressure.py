@@ -206,11 +206,12 @@ async def _missing(address: str, peers: list[Peer]) -> int:
     stream = await trio.open_tcp_stream(host, int(port))
     async with open_asker(stream, hello(key_of("porter"), "porter"), timeout_s=WAIT_S) as asker:
         for peer in peers:
-            async for part in asker.ask_many(Get(0, peer.bucket, ((peer.key.node, EPOCH, peer.acked),))):
-                if isinstance(part, PacketIs):
-                    packets.read(part.packet)
-                else:
-                    lost += sum(numbers.count for *_, numbers in part.missing)
+            with asker.ask_many(Get(0, peer.bucket, ((peer.key.node, EPOCH, peer.acked),))) as parts:
+                async for part in parts:
+                    if isinstance(part, PacketIs):
+                        packets.read(part.packet)
+                    else:
+                        lost += sum(numbers.count for *_, numbers in part.missing)
     return lost
 
 

@@ -205,9 +205,10 @@ class Healer:
         for asker in askers:
             for tailer in tailers:
                 last = stated.last.get(tailer)
-                async for part in asker.ask_many(Seals(0, tailer, last.number + 1 if last else 0)):
-                    if isinstance(part, SealsAre):
-                        await self._machine.slow(_add_all, stated, part.seals)
+                with asker.ask_many(Seals(0, tailer, last.number + 1 if last else 0)) as parts:
+                    async for part in parts:
+                        if isinstance(part, SealsAre):
+                            await self._machine.slow(_add_all, stated, part.seals)
 
 
 def sources(lacking: Mapping[Group, Ranges], having: Having, dice: float) -> dict[bytes, dict[Group, Ranges]]:

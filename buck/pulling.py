@@ -116,15 +116,16 @@ class Puller:
 
     async def _fetch(self, asker: Asker, bucket: int, lacking: Mapping[Group, Ranges]) -> None:
         question = Get(0, bucket, tuple((*group, numbers) for group, numbers in lacking.items()))
-        async for part in asker.ask_many(question):
-            if isinstance(part, PacketIs):
-                packet = self._verified(part.packet, bucket, lacking)
-                if packet is not None:
-                    await self._store.put(packet)
-                    self._counts.pulled.inc()
-                    self._counts.pulled_bytes.inc(len(packet.data))
-                    faultpoint("buck.pulling.stored")
-                await trio.sleep(self._pace.take(len(part.packet), self._machine.now()))
+        with asker.ask_many(question) as parts:
+            async for part in parts:
+                if isinstance(part, PacketIs):
+                    packet = self._verified(part.packet, bucket, lacking)
+                    if packet is not None:
+                        await self._store.put(packet)
+                        self._counts.pulled.inc()
+                        self._counts.pulled_bytes.inc(len(packet.data))
+                        faultpoint("buck.pulling.stored")
+                    await trio.sleep(self._pace.take(len(part.packet), self._machine.now()))
 
     def _verified(self, data: bytes | memoryview, bucket: int, wanted: Mapping[Group, Ranges]) -> Packet | None:
         try:

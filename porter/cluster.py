@@ -11,8 +11,8 @@ then on: jobs are short, and each packet has other copies.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -274,9 +274,10 @@ class Cluster:
         rows: list[StreamRow] = []
 
         async def one(member: Member) -> None:
-            async for part in self.ask_many(member, Streams(0, bucket)):
-                if isinstance(part, StreamsAre):
-                    rows.extend(part.streams)
+            with self.ask_many(member, Streams(0, bucket)) as parts:
+                async for part in parts:
+                    if isinstance(part, StreamsAre):
+                        rows.extend(part.streams)
 
         async with trio.open_nursery() as nursery:
             for member in self.live:
@@ -288,9 +289,10 @@ class Cluster:
         texts: dict[bytes, Member] = {}
 
         async def one(member: Member) -> None:
-            async for part in self.ask_many(member, Seals(0, tailer, 0)):
-                if isinstance(part, SealsAre):
-                    texts.update((bytes(text), member) for text in part.seals if bytes(text) not in texts)
+            with self.ask_many(member, Seals(0, tailer, 0)) as parts:
+                async for part in parts:
+                    if isinstance(part, SealsAre):
+                        texts.update((bytes(text), member) for text in part.seals if bytes(text) not in texts)
 
         async with trio.open_nursery() as nursery:
             for member in self.live:
@@ -303,9 +305,14 @@ class Cluster:
         times = sorted(clock.time_ns for clock in clocks if isinstance(clock, ClockIs))
         return times[(len(times) - 1) // 2] // 10**9 if times else self.machine.time_ns() // 10**9
 
-    def ask_many(self, member: Member, question: Question) -> Parts:
+    @contextmanager
+    def ask_many(self, member: Member, question: Question) -> Iterator[Parts]:
         """An answer in parts; it ends early, and the member is silent, if the link does."""
-        return Parts(member, question)
+        if member.asker is None or not member.live:
+            yield Parts(member, None)
+            return
+        with member.asker.ask_many(question) as parts:
+            yield Parts(member, parts)
 
 
 def _read_seals(texts: Iterable[tuple[bytes, Member]], env: str) -> Sealed:

@@ -227,13 +227,14 @@ class _Fetch:
         """Fetch a batch; what came, and is good. A packet that was not asked for is not taken."""
         had: Numbers = {}
         keys = tuple((*epoch, numbers) for epoch, numbers in taken.items())
-        async for part in self.cluster.ask_many(member, Get(0, self.harvest.bucket, keys)):
-            packet = self._verified(member, part, taken, had)
-            if packet is not None:
-                number = packet.header.number
-                had.setdefault(Epoch(*packet.header.key[:2]), Ranges()).add(number, number + 1)
-                self._measure(packet)
-                await self.send.send(packet)
+        with self.cluster.ask_many(member, Get(0, self.harvest.bucket, keys)) as parts:
+            async for part in parts:
+                packet = self._verified(member, part, taken, had)
+                if packet is not None:
+                    number = packet.header.number
+                    had.setdefault(Epoch(*packet.header.key[:2]), Ranges()).add(number, number + 1)
+                    self._measure(packet)
+                    await self.send.send(packet)
         return had
 
     def _measure(self, packet: Packet) -> None:
@@ -268,10 +269,11 @@ class _Fetch:
         taken = {epoch: numbers}
         question = Get(0, self.harvest.bucket, ((*epoch, numbers),))
         for member in self.cluster.live:
-            async for part in self.cluster.ask_many(member, question):
-                packet = self._verified(member, part, taken, {})
-                if packet is not None:
-                    versions.setdefault(packet.digest, packet)
+            with self.cluster.ask_many(member, question) as parts:
+                async for part in parts:
+                    packet = self._verified(member, part, taken, {})
+                    if packet is not None:
+                        versions.setdefault(packet.digest, packet)
         if not versions:
             self.harvest.missing.setdefault(epoch, Ranges()).add(key.number, key.number + 1)
         for digest in sorted(versions):

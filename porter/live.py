@@ -178,20 +178,21 @@ class Viewer:
             await trio.sleep(LEARN_EVERY_S)
 
     async def _show(self, asker: Asker, address: str) -> str:
-        async for part in asker.ask_many(Live(0, self._query), float("inf")):
-            if isinstance(part, LiveRows):
-                rows = self._seen.fresh(part, self._machine.now())
-                self.duplicates += len(part.rows) - len(rows)
-                if rows:
-                    self._backlog.put((part, rows), sum(map(len, part.rows)), len(rows))
-            elif isinstance(part, Missed) and part.events:
-                self._miss(part.events, f"{address} or the way from it is slow")
-            elif isinstance(part, No):
-                if part.reason in FATAL:
-                    raise Refused(part.reason, part.text)
-                return f"it refuses: {part.text or part.reason}"
-            else:
-                self.watched.add(asker.peer.node)
+        with asker.ask_many(Live(0, self._query), float("inf")) as parts:
+            async for part in parts:
+                if isinstance(part, LiveRows):
+                    rows = self._seen.fresh(part, self._machine.now())
+                    self.duplicates += len(part.rows) - len(rows)
+                    if rows:
+                        self._backlog.put((part, rows), sum(map(len, part.rows)), len(rows))
+                elif isinstance(part, Missed) and part.events:
+                    self._miss(part.events, f"{address} or the way from it is slow")
+                elif isinstance(part, No):
+                    if part.reason in FATAL:
+                        raise Refused(part.reason, part.text)
+                    return f"it refuses: {part.text or part.reason}"
+                else:
+                    self.watched.add(asker.peer.node)
         return "it stops"
 
     def _events(self, rows: LiveRows, wanted: list[int]) -> list[Shown]:

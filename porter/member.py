@@ -6,7 +6,7 @@ job, and whatever depends on all bucks having answered knows about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,9 +84,9 @@ async def ask_each(member: Member, questions: Sequence[Question], patience_s: fl
 class Parts:
     """What comes in answer to one question, until its end or the member's. Iterate once."""
 
-    def __init__(self, member: Member, question: Question) -> None:
+    def __init__(self, member: Member, parts: AsyncIterator[object] | None) -> None:
         self._member = member
-        self._parts = member.asker.ask_many(question) if member.asker and member.live else None
+        self._parts = parts
 
     def __aiter__(self) -> Parts:
         return self

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,11 +176,7 @@ class _Question:
         self.kind = kind
         self.answers: deque[Message] = deque()
         self.error: LinkLost | None = None
-        self._news = trio.Event()
-
-    def wake(self) -> None:
-        """Something was put into `answers` or `error`."""
-        self._news.set()
+        self.news = trio.Event()  # something was put into `answers` or `error`
 
     @property
     def is_answered(self) -> bool:
@@ -190,8 +186,8 @@ class _Question:
     async def wait(self) -> None:
         """Returns when `is_answered`."""
         while not self.is_answered:
-            self._news = trio.Event()
-            await self._news.wait()
+            self.news = trio.Event()
+            await self.news.wait()
 
     async def answer(self) -> Message:
         """The next answer; LinkLost when there will be none."""
@@ -237,9 +233,9 @@ class Asker:
                 self.forget(number)
         raise Unanswered(f"no answer to {type(question).__name__} within {timeout_s:g} s")
 
-    def ask_many(self, question: Question, timeout_s: float | None = None) -> Parts:
-        """The answers in parts to `question`: iterate. `timeout_s` is from one part to the next."""
-        return Parts(self, question, self._timeout_s if timeout_s is None else timeout_s)
+    def ask_many(self, question: Question, timeout_s: float | None = None) -> closing[Parts]:
+        """`with` the answers in parts to `question`: iterate over them. `timeout_s` is from one part to the next."""
+        return closing(Parts(self, question, self._timeout_s if timeout_s is None else timeout_s))
 
     async def begin(self, question: Question) -> int:
         """Send a question and return its number, which must be given to `forget` in the end."""
@@ -316,13 +312,13 @@ class Asker:
             raise RemoteProtocolError(f"{type(message).__name__} is no answer to {question.kind.__name__}")
         question.answers.append(message)
         self.queued += weight(message)
-        question.wake()
+        question.news.set()
 
     def _fail(self, error: LinkLost) -> None:
         self._error = error
         for question in self._questions.values():
             question.error = error
-            question.wake()
+            question.news.set()
         self.lost.set()
 
     def _drain(self, weight: int) -> None:
@@ -352,17 +348,15 @@ class Parts:
                 self._number = await self._asker.begin(self._question)
             message = await self._asker.take(self._number)
             if isinstance(message, Done | No):
-                self._end()
+                self.close()
             return message
         raise Unanswered(f"no part of an answer to {type(self._question).__name__} within {self._timeout_s:g} s")
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Nobody iterates any more: who leaves early keeps no queue and no place among the questions. Safe twice."""
         self._ended = True
         if self._number is not None:
             self._asker.forget(self._number)
-
-    def __del__(self) -> None:
-        self._end()  # whoever leaves early must not keep the queue; forgetting twice does nothing
 
 
 @asynccontextmanager

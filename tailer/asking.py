@@ -109,12 +109,13 @@ async def ask_covered(
 
 
 async def ask_seals(account: Account, asker: Asker, tailer: bytes, since: int) -> None:
-    async for part in asker.ask_many(Seals(0, tailer, since), ANSWER_S):
-        for data in part.seals if isinstance(part, SealsAre) else ():
-            try:
-                seal = Seal.read(data)
-            except FormatError as error:
-                log.error("a buck gave a seal that is none", why=str(error))
-                continue
-            if seal.tailer == tailer:
-                account.take_seal(seal)
+    with asker.ask_many(Seals(0, tailer, since), ANSWER_S) as parts:
+        async for part in parts:
+            for data in part.seals if isinstance(part, SealsAre) else ():
+                try:
+                    seal = Seal.read(data)
+                except FormatError as error:
+                    log.error("a buck gave a seal that is none", why=str(error))
+                    continue
+                if seal.tailer == tailer:
+                    account.take_seal(seal)

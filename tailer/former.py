@@ -210,9 +210,10 @@ class _Ends:
             if not keys:
                 continue
             pieces: dict[bytes, dict[int, bytes]] = {}
-            async for part in asker.ask_many(Get(0, bucket, keys), ANSWER_S):
-                if isinstance(part, PacketIs):
-                    self._take(read(bytes(part.packet)), pieces)
+            with asker.ask_many(Get(0, bucket, keys), ANSWER_S) as parts:
+                async for part in parts:
+                    if isinstance(part, PacketIs):
+                        self._take(read(bytes(part.packet)), pieces)
             for stream, found in pieces.items():
                 end = _joined(found, self._wanted[stream])
                 if end:

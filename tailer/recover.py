@@ -14,7 +14,8 @@ A member that stays silent makes the answer a lower bound: more is read again th
 its identity. Nothing here decodes a line.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import trio
@@ -169,8 +170,11 @@ async def _fetch_bucket(
     """From one buck, one bucket."""
     count = 0
     try:
-        async with members.reach(members.bucks[node]) as asker:
-            async for packet in _packets(asker, journal.node, bucket, wanted):
+        async with (
+            members.reach(members.bucks[node]) as asker,
+            aclosing(_packets(asker, journal.node, bucket, wanted)) as packets,
+        ):
+            async for packet in packets:
                 epoch, number = packet.header.epoch, packet.header.number
                 if number in wanted.get(epoch, ()):
                     holders = [one for one, held in account.held.items() if number in held.get(epoch, ())]
@@ -184,7 +188,7 @@ async def _fetch_bucket(
     return count
 
 
-async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, Ranges]) -> AsyncIterator[Packet]:
+async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, Ranges]) -> AsyncGenerator[Packet, None]:
     listing = await asker.ask(List(0, bucket), ANSWER_S)
     entries = listing.entries if isinstance(listing, Listing) else ()
     keys = tuple(
@@ -193,11 +197,12 @@ async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, R
         if owner == tailer and epoch in wanted and numbers & wanted[epoch]
     )
     if keys:
-        async for part in asker.ask_many(Get(0, bucket, keys), ANSWER_S):
-            if isinstance(part, PacketIs):
-                packet = read(bytes(part.packet))
-                if packet.header.tailer == tailer:
-                    yield packet
+        with asker.ask_many(Get(0, bucket, keys), ANSWER_S) as parts:
+            async for part in parts:
+                if isinstance(part, PacketIs):
+                    packet = read(bytes(part.packet))
+                    if packet.header.tailer == tailer:
+                        yield packet
 
 
 def _close_epochs(journal: Journal, account: Account, sure: bool) -> int:

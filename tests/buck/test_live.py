@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -21,7 +21,7 @@ from protocol import terms
 from protocol.errors import LocalProtocolError
 from protocol.event import decode
 from protocol.limits import LIVE_AGE_MS, LIVE_LINK_MAX, LIVE_ROWS_BYTES
-from protocol.link import Asker, Parts
+from protocol.link import Parts
 from protocol.packet import Packet
 from protocol.query import parse
 from service.backlog import Backlog
@@ -132,8 +132,8 @@ def test_a_backlog_loses_the_oldest_first_and_counts_each(steps: list[tuple[str,
 class Viewing:
     """A viewer over the wire, and what it was shown."""
 
-    def __init__(self, asker: Asker, query: str) -> None:
-        self.parts: Parts = asker.ask_many(m.Live(0, query), float("inf"))
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self.texts: list[bytes] = []
         self.missed = 0
 
@@ -149,9 +149,10 @@ class Viewing:
 @asynccontextmanager
 async def viewing(world: World, query: str = "", who: m.Hello = PORTER) -> AsyncIterator[Viewing]:
     async with asking(world, who) as asker:
-        viewer = Viewing(asker, query)
-        assert await viewer.next() == m.Missed(1, 0)
-        yield viewer
+        with asker.ask_many(m.Live(0, query), float("inf")) as parts:
+            viewer = Viewing(parts)
+            assert await viewer.next() == m.Missed(1, 0)
+            yield viewer
 
 
 def put(packet: Packet, age_ms: int = 0, again: bool = False) -> m.Put:
@@ -256,7 +257,8 @@ async def test_a_packet_that_can_not_be_decoded_is_stored_counted_and_missed(wor
 @with_a_buck()
 async def test_a_query_that_is_none_is_refused(world: World) -> None:
     async with asking(world, PORTER) as asker:
-        [no] = [part async for part in asker.ask_many(m.Live(0, "(a"))]
+        with asker.ask_many(m.Live(0, "(a")) as parts:
+            [no] = [part async for part in parts]
         assert (no.reason, no.text) == ("query", "this bracket is never closed (at character 1)")
 
 
@@ -265,15 +267,17 @@ async def test_a_regex_needs_an_engine_that_ends(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terms, "LINEAR", False)
         async with asking(world, PORTER) as asker:
-            [no] = [part async for part in asker.ask_many(m.Live(0, "/(a+)+$/"))]
+            with asker.ask_many(m.Live(0, "/(a+)+$/")) as parts:
+                [no] = [part async for part in parts]
             assert (no.reason, "RE2" in no.text) == ("query", True)
 
 
 @with_a_buck()
 async def test_standing_questions_and_viewers_are_bounded(world: World) -> None:
     async with asking(world, PORTER) as asker:
-        standing = [asker.ask_many(m.Live(0, "")) for _ in range(LIVE_LINK_MAX + 1)]
-        first = [await anext(parts) for parts in standing]
+        with ExitStack() as stack:
+            standing = [stack.enter_context(asker.ask_many(m.Live(0, ""))) for _ in range(LIVE_LINK_MAX + 1)]
+            first = [await anext(parts) for parts in standing]
         assert [type(one) for one in first] == [m.Missed] * LIVE_LINK_MAX + [m.No]
     fanout = Fanout(world.machine("x"), Counts())
     await trio.lowlevel.checkpoint()
@@ -289,5 +293,8 @@ async def test_archie_may_watch_and_a_tailer_may_not(world: World) -> None:
     async with viewing(world, who=hello(OTHER, "archie")):
         pass
     async with asking(world) as asker:
-        with pytest.raises(LocalProtocolError, match="a tailer can't send Live"):
-            await anext(asker.ask_many(m.Live(0, "")))
+        with (
+            pytest.raises(LocalProtocolError, match="a tailer can't send Live"),
+            asker.ask_many(m.Live(0, "")) as parts,
+        ):
+            await anext(parts)

@@ -111,7 +111,8 @@ def test_A20_peers_that_ask_for_everything_and_take_nothing_hold_no_more_than_th
             answers = Small.made.answers
             assert 4 * ROOM < answers.used <= 8 * ROOM, "they do fill it"
             async with asking(world, hello(KEY, "porter")) as asker:
-                parts = [part async for part in asker.ask_many(m.Get(0, BUCKET, (KEYS,)), WAIT_S)]
+                with asker.ask_many(m.Get(0, BUCKET, (KEYS,)), WAIT_S) as coming:
+                    parts = [part async for part in coming]
             assert sum(isinstance(part, m.PacketIs) for part in parts) == 3
             assert answers.peak <= 8 * ROOM
             nursery.cancel_scope.cancel()

@@ -91,10 +91,12 @@ async def test_a_packet_goes_in_and_comes_out(world: World) -> None:
         assert [row[0] for row in found.buckets] == [BUCKET]
         listing = await asker.ask(m.List(0, BUCKET))
         assert listing.entries == ((KEY.node, 7, Ranges([(0, 3)])),)
-        parts = [part async for part in asker.ask_many(m.Get(0, BUCKET, (KEYS,)))]
+        with asker.ask_many(m.Get(0, BUCKET, (KEYS,))) as coming:
+            parts = [part async for part in coming]
         assert [bytes(part.packet) for part in parts[:-1]] == [make(n) for n in range(3)]
         assert parts[-1].missing == ((KEY.node, 7, Ranges([(3, 100)])),)
-        streams = [part async for part in asker.ask_many(m.Streams(0, BUCKET))]
+        with asker.ask_many(m.Streams(0, BUCKET)) as parts:
+            streams = [part async for part in parts]
         assert streams == [
             m.StreamsAre(streams[0].ask, ((b"web1", b"/var/log/syslog", b"\1" * 16, KEY.node, Ranges([(0, 30)])),)),
             m.Done(streams[0].ask, ()),
@@ -106,7 +108,8 @@ async def test_seals_go_in_and_come_out(world: World) -> None:
     async with asking(world) as asker:
         for n in range(3):
             assert (await asker.ask(m.SealPut(0, seal(n)))).level == 2
-        parts = [part async for part in asker.ask_many(m.Seals(0, b"", 1))]
+        with asker.ask_many(m.Seals(0, b"", 1)) as coming:
+            parts = [part async for part in coming]
     assert parts[0].seals == (seal(1), seal(2))
     assert isinstance(parts[-1], m.Done)
 
@@ -135,7 +138,8 @@ async def test_a_tailer_that_put_more_than_an_answer_holds_ends_no_buck(world: W
         assert 3_900 < len(found.streams) < 4_096
         assert found.epochs == ((7, Ranges([(0, 43)])),)
     async with asking(world, hello(OTHER, "porter")) as asker:
-        parts = [part async for part in asker.ask_many(m.Streams(0, BUCKET))]
+        with asker.ask_many(m.Streams(0, BUCKET)) as coming:
+            parts = [part async for part in coming]
         assert isinstance(parts.pop(), m.Done)
         rows = [row for part in parts for row in part.streams]
         assert len(parts) > 10

@@ -1,7 +1,7 @@
 """Askers over streams in memory: each answer finds its question, and no peer holds us up for ever."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -116,22 +116,24 @@ async def test_parts_come_until_done(autojump_clock: MockClock) -> None:
         await link.send(Done(message.ask, ((KEY.node, 1, Ranges([(7, 9)])),)))
 
     async with served(some) as asker:
-        parts = [part async for part in asker.ask_many(GET)]
+        with asker.ask_many(GET) as parts:
+            parts = [part async for part in parts]
         assert [bytes(part.packet)[0] for part in parts[:-1]] == [0, 1, 2, 3, 4]
         assert parts[-1].missing[0][2] == Ranges([(7, 9)])
 
 
 async def test_a_refusal_ends_the_parts(autojump_clock: MockClock) -> None:
     async with served(lambda link, message: link.send(No(message.ask, "unknown", ""))) as asker:
-        assert [type(part) async for part in asker.ask_many(GET)] == [No]
+        with asker.ask_many(GET) as parts:
+            assert [type(part) async for part in parts] == [No]
 
 
 async def test_parts_that_stop_coming_are_unanswered(autojump_clock: MockClock) -> None:
     async with served(lambda link, message: link.send(PacketIs(message.ask, b"p")), timeout_s=4) as asker:
-        parts = asker.ask_many(GET)
-        assert isinstance(await anext(parts), PacketIs)
-        with pytest.raises(Unanswered):
-            await anext(parts)
+        with asker.ask_many(GET) as parts:
+            assert isinstance(await anext(parts), PacketIs)
+            with pytest.raises(Unanswered):
+                await anext(parts)
 
 
 async def endless(link: Link, message: Message) -> None:
@@ -146,22 +148,38 @@ async def endless(link: Link, message: Message) -> None:
 
 async def test_parts_that_nobody_takes_stop_the_link_and_not_the_memory(autojump_clock: MockClock) -> None:
     async with served(endless) as asker:
-        parts = asker.ask_many(GET)
-        await anext(parts)
-        await trio.sleep(5)
-        assert asker.queued <= limits.PARTS_BYTES_MAX + 2_000_000
-        rest = [part async for part in parts]
+        with asker.ask_many(GET) as parts:
+            await anext(parts)
+            await trio.sleep(5)
+            assert asker.queued <= limits.PARTS_BYTES_MAX + 2_000_000
+            rest = [part async for part in parts]
         assert len(rest) == 200
         assert asker.queued == 0
 
 
 async def test_who_leaves_parts_early_holds_nobody_up(autojump_clock: MockClock) -> None:
     async with served(endless) as asker:
-        async for part in asker.ask_many(GET):
-            assert isinstance(part, PacketIs)
-            break
+        with asker.ask_many(GET) as parts:
+            async for part in parts:
+                assert isinstance(part, PacketIs)
+                break
         assert (await asker.ask(Clock(0))).time_ns == 1
         assert asker.queued == 0
+
+
+async def test_parts_end_where_they_are_left_and_not_where_garbage_is_collected(autojump_clock: MockClock) -> None:
+    async def one_and_no_end(link: Link, message: Message) -> None:
+        await link.send(ClockIs(message.ask, 1) if isinstance(message, Clock) else PacketIs(message.ask, b"p"))
+
+    async with served(one_and_no_end) as asker:
+        kept = []  # so that nothing is collected
+        for _ in range(limits.ASKS_MAX + 1):  # each would hold a place among the questions
+            with suppress(ZeroDivisionError), asker.ask_many(GET) as parts:
+                kept.append(parts)
+                await anext(parts)
+                raise ZeroDivisionError
+        assert (await asker.ask(Clock(0))).time_ns == 1
+        assert [part async for part in kept[0]] == []
 
 
 async def test_when_the_link_dies_all_that_wait_are_told(autojump_clock: MockClock) -> None:
@@ -178,8 +196,8 @@ async def test_when_the_link_dies_all_that_wait_are_told(autojump_clock: MockClo
             errors.append(error)
 
     async def wait_for_parts(asker: Asker) -> None:
-        with pytest.raises(LinkLost):
-            await anext(asker.ask_many(GET))
+        with pytest.raises(LinkLost), asker.ask_many(GET) as parts:
+            await anext(parts)
 
     async with served(die) as asker:
         async with trio.open_nursery() as nursery:
