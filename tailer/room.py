@@ -1,14 +1,15 @@
 """How much the journal may take, and what goes first when that is little.
 
-The sources ask before they read; 0 makes them wait. Above 80 % of the size, packets that two bucks have on their
-devices are given up before their third copy, oldest segments first: they are short, and counted, but not lost.
+The sources ask before they read; 0 makes them wait. The size is what was settled at the start, or what the disk has
+left for it now, whichever is less. Above 80 % of it, packets that two bucks have on their devices are given up before their
+third copy, oldest segments first: they are short, and counted, but not lost.
 """
 
 from collections import Counter
 
 from service.machine import Machine
 from tailer.ledger import Ledger
-from tailer.segments import Segments
+from tailer.segments import SEGMENTS_MIN, Segments
 
 SIZE_MAX = 4 << 30
 SIZE_MIN = 32 << 20  # four of the largest packets: below that it could wait for itself
@@ -40,22 +41,27 @@ class Room:
         """Bytes that may be appended now."""
         if self._segments.unsynced_size >= UNSYNCED_MAX or len(self._ledger.entries) >= ENTRIES_MAX:
             return 0
+        return max(0, self._most() - self._segments.used)
+
+    def _most(self) -> int:
+        """How large it may get: as was settled, or what the disk can hold of it now."""
         try:
             free = self._disk.space(self._segments.folder).free - DISK_FREE_MIN
         except OSError:
-            free = self.size_max  # a disk that can't say: writing will
-        return max(0, min(self.size_max - self._segments.used, free))
+            return self.size_max  # a disk that can't say: writing will
+        return min(self.size_max, self._segments.used + max(0, free))
 
     @property
     def pressed(self) -> bool:
-        return self._segments.used > self.size_max * PRESSED_SHARE
+        return self._segments.used > self._most() * PRESSED_SHARE
 
     def reclaim(self) -> None:
         """Make segments droppable; they go at the next sync."""
-        current = self._segments.current
-        if self.pressed and not self._ledger.live[current.index] and current.size > self._segments.segment_size // 2:
+        current, most = self._segments.current, self._most()
+        rolls = min(self._segments.segment_size, most // SEGMENTS_MIN) // 2
+        if self.pressed and not self._ledger.live[current.index] and current.size > rolls:
             self._segments.roll()  # so that the one that is all done can go
-        excess = self._segments.used - int(self.size_max * FULL_SHARE)
+        excess = self._segments.used - int(most * FULL_SHARE)
         for index, segment in list(self._segments.all.items())[:-1]:
             if excess <= 0:
                 return

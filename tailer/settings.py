@@ -55,7 +55,8 @@ class TailerSettings(LinkSettings):
     )
     journal_size: Size = Field(
         4 << 30,
-        description="At most this much in the journal, and a tenth of its disk; when it is full, reading waits.",
+        description="At most this much in the journal, and a tenth of its disk; 16 MiB are left to others. "
+        "When it is full, reading waits.",
     )
     key: str = Field("", description="This tailer's key file; made at the first start. [<journal>.key]")
     host: str = Field("", description="The host's name in all packets. [this host's name]")

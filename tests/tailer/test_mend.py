@@ -367,3 +367,19 @@ def test_a_journal_that_fills_up_is_finished_before_the_window_ends() -> None:
         assert len(holders(bucks)) == 24
 
     run(scenario)
+
+
+def test_a_journal_whose_disk_has_less_room_than_its_size_is_finished_early_too() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks = cluster(world, nursery, 3)
+        tailer = await start_sending(world, nursery, bucks, mend=True)
+        tailer.machine.disk.platter.capacity = 24 << 20  # of which 16 MiB are left to others
+        with trio.fail_after(100):
+            for _ in range(24):
+                await tailer.journal.wait_for_room(2 << 20)
+                await tailer.send(1, size=1 << 20)
+            await tailer.until_placed()
+        assert tailer.journal.counters["segments_dropped"] > 0
+        assert len(holders(bucks)) == 24
+
+    run(scenario)
