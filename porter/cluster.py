@@ -49,6 +49,7 @@ from service.units import Address, read_address
 
 if TYPE_CHECKING:
     from protocol.secure import Security
+    from protocol.trust import Trust
 
 __all__ = ["Answer", "Bucket", "Cluster", "Member", "NobodyError", "Sealed", "open_cluster"]
 
@@ -126,6 +127,11 @@ class Cluster:
         self.members: list[Member] = []
         self._nursery = nursery
         self._security = security
+
+    @property
+    def trust(self) -> Trust | None:
+        """The list of keys, where there are some."""
+        return self._security.trust if self._security else None
 
     @property
     def live(self) -> list[Member]:

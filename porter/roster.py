@@ -1,7 +1,9 @@
 """The roster as a porter gathers it: from every buck that answers, and from the verdicts of the archive.
 
 Bucks tell whom they ever met, and hand over the signed retirements; a verdict keeps both, so that an hour is judged by
-the same roster when the bucks are gone. Whom an earlier verdict expected is expected still.
+the same roster when the bucks are gone. Whom an earlier verdict expected is expected still. Where there is a list of
+keys, a retirement counts only if that names its signer an admin, whoever brings it: a buck, or a verdict that anybody
+may have laid into the archive, must not be able to excuse a host.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from protocol.roster import Expected, Retirement
 
 if TYPE_CHECKING:
     from porter.archived import Archive
+    from protocol.trust import Trust
 
 __all__ = ["Seen", "ask_roster", "look_at_verdicts"]
 
@@ -30,6 +33,7 @@ class Seen:
     expected: dict[bytes, Expected] = field(default_factory=dict)
     retired: dict[bytes, Retirement] = field(default_factory=dict)  # by their signed form
     troubles: list[str] = field(default_factory=list)
+    trust: Trust | None = None  # the list of keys, if there is one
 
     def add(self, source: str, env: str, expected: Iterable[Expected], retired: Iterable[bytes]) -> None:
         """Add what one source knows; a retirement that doesn't hold is a trouble, and ends nothing."""
@@ -43,8 +47,15 @@ class Seen:
             except FormatError as error:
                 self.troubles.append(f"{source}: a retirement that doesn't hold: {error}")
                 continue
-            if found.env == env:
-                self.retired[found.data] = found
+            if found.env != env:
+                continue
+            if self.trust is not None and not self.trust.lists(found.public, "admin"):
+                self.troubles.append(
+                    f"{source}: a retirement of {found.node.hex()} counts for nothing: authorized_keys does not name "
+                    f"its signer {found.public.hex()} with roles=admin"
+                )
+                continue
+            self.retired[found.data] = found
 
     def add_verdict(self, name: str, env: str, text: bytes) -> None:
         """Add what a verdict of the archive says of its roster."""
@@ -57,7 +68,8 @@ class Seen:
         self.add(name, env, rows, retired)
 
     def join(self, other: Seen) -> None:
-        """Add what another gathered."""
+        """Add what another gathered, and believe what comes later by the same list."""
+        self.trust = self.trust or other.trust
         self.add("", "", other.expected.values(), ())
         self.retired |= other.retired
         self.troubles += other.troubles
@@ -79,7 +91,7 @@ async def look_at_verdicts(archive: Archive, seen: Seen) -> None:
 
 async def ask_roster(cluster: Cluster) -> Seen:
     """What all bucks that answer know."""
-    seen = Seen()
+    seen = Seen(trust=cluster.trust)
     for answer in await cluster.ask_all(Roster(0, True)):
         assert isinstance(answer.message, RosterIs)
         seen.add(str(answer.member), cluster.settings.env, answer.message.expected, answer.message.retired)

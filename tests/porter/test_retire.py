@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -17,6 +18,8 @@ from porter.status import status, status_tables
 from porter.verdict import COMPLETE, RETIRED, UNKNOWN
 from protocol.messages import RetirePut
 from protocol.roster import Expected, Retirement
+from protocol.secure import Security
+from protocol.trust import Trust
 from service.run import DONE, SHORTFALL
 from tests.porter.archiving import HOUR, archive, verdict
 from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of, node_key
@@ -136,6 +139,29 @@ async def test_an_archive_alone_knows_who_was_expected_and_who_was_retired() -> 
     await archive(bucks, objects)
     (account,) = [one for one in (await judged()).verdict.accounts if one.host == b"db7"]
     assert (account.end, [(one.start, one.end) for one in account.unknown]) == (RETIRED, [(HOUR, HOUR + 1)])
+
+
+async def test_with_keys_a_retirement_counts_only_if_the_list_names_its_signer_an_admin() -> None:
+    bucks, objects, thief = bucks_of(1), MemoryObjects(), node_key("buck0")
+    word = Retirement(ENV, node_key("db7").node, "tailer", b"db7", thief.public, 1, 0, HOUR).signed(thief)
+    bucks[0].expected, bucks[0].retired = (Expected(word.node, b"db7", HOUR),), [word.data]
+    verdict_text = json.dumps({"roster": [], "retired": [base64.b85encode(word.data).decode()]}).encode()
+    for roles, counts in (("buck", 0), ("buck,admin", 1)):
+        found = Found()
+        async with cluster_of(bucks) as cluster:
+            machine = cluster.machine
+            security = Security(thief, ENV, machine.entropy, machine.time_ns)
+            security.trust = Trust.parse(f"key {thief.public.hex()} roles={roles}")
+            cluster._security = security  # the links that stand stay as they are
+            await look_at_bucks(cluster, found, 0, 0, False, lambda *_: None)
+            with Archive(machine, objects, ENV) as one:
+                await look_at_archive(one, found)
+        found.seen.add_verdict("03.v00.json", ENV, verdict_text)
+        assert len(found.seen.retired) == counts
+        assert ["buck0" in text for text in found.seen.troubles] == ([] if counts else [True, False])
+        assert all("does not name its signer" in text for text in found.seen.troubles)
+        (account,) = audit(ENV, found).verdict.accounts
+        assert (account.end == RETIRED) == bool(counts)
 
 
 def test_a_name_that_nobody_or_several_have_is_refused() -> None:
