@@ -1,8 +1,8 @@
 """How much the journal may take, and what goes first when that is little.
 
 The sources ask before they read; 0 makes them wait. The size is what was settled at the start, or what the disk has
-left for it now, whichever is less. Above 80 % of it, packets that two bucks have on their devices are given up before their
-third copy, oldest segments first: they are short, and counted, but not lost.
+left for it now, whichever is less. Above 80 % of it, packets that two bucks have on their devices are given up
+before their third copy, oldest segments first: they are short, and counted, but not lost.
 """
 
 from collections import Counter
