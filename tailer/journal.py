@@ -121,7 +121,8 @@ class Journal:
         self._ends = dict(found.ends)
         if replay.base is not None:
             self.width, self.members, self.crashes = replay.base.width, replay.base.members, replay.base.crashes
-            self.settled, self.chain.missed = replay.base.settled, replay.base.missed
+            self.settled = replay.base.settled
+            self.chain.missed = replay.base.missed and bool(replay.lost)  # else a seal has stated it since
         if found.clean and found.epoch is not None and found.epoch >> BOOT_SHIFT == self.settled + 1:
             self.settled += 1
         if found.found and not found.clean:

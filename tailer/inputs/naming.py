@@ -30,6 +30,8 @@ from tailer.kinds import Kinds
 LOST_MAX = 128
 # A file that may be a copy being made is waited for so long after it last grew.
 SUSPECT_S = 3.0
+# In the state of a stream that has ended: that its file was missed after a crash is known.
+MISSED = b"missed"
 
 log = get_log("tailer.files")
 
@@ -111,9 +113,18 @@ class Naming:
         self._count_generation(_key(state), state.head, state.generation)
         self._newest_ns = max(self._newest_ns, state.birth_ns)
         if state.closed:
-            self._lost.add(state)
+            self._lost.add(self._judged(state))
         else:
             self.awaited[_key(state)] = state
+
+    def _judged(self, state: StreamState) -> StreamState:
+        """A stream that had ended. What was read of it last may have been in no packet yet when a crash came: then its
+        file is missed, once."""
+        holes = self._coverage.get(state.id, Ranges()).holes(state.start, state.read_to)
+        if not holes or state.extra == MISSED:
+            return state
+        self.missed.add(state.id)
+        return state._replace(extra=MISSED)
 
     def states(self) -> tuple[StreamState, ...]:
         """The streams that no file is followed for, for a checkpoint."""
@@ -276,7 +287,7 @@ class Naming:
     def miss(self, state: StreamState) -> None:
         """A stream of before the restart without its file: what came last may have been read by nobody."""
         self.missed.add(state.id)
-        self.lose(state)
+        self.lose(state._replace(extra=MISSED))
 
     def lose(self, state: StreamState) -> None:
         for forgotten in self._lost.add(state._replace(closed=True)):

@@ -92,6 +92,58 @@ def test_a_seal_says_whether_the_files_of_a_lost_epoch_were_found_again(
     assert crashes(*meanwhile) == read_again
 
 
+LAST = b"no line end"
+
+
+def deleted_and_killed(after_s: float) -> tuple[bool, list[bool]]:
+    """A file goes under a tailer that runs, its last line just written; then the tailer is killed, twice. Do bucks have
+    all of it? And are the files of both epochs said to be read again?"""
+    found: list[bool] = []
+    whole = False
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        nonlocal whole
+        bucks, writer = cluster(world, nursery, 3), Writer(world)
+        writer.write("a", 50)
+        writer.write("b", 50)
+        tailer = Tailer(world, nursery, **{"from": "head"})
+        tailer.start()
+        await trio.sleep(20)
+        file = writer.disk.open_append("/log/a")
+        file.write(LAST)
+        size = file.size()
+        file.close()
+        await trio.sleep(1.5)  # it is seen
+        writer.disk.unlink("/log/a")
+        await trio.sleep(after_s)
+        for _ in range(2):  # what the first crash took is stated before the second one
+            tailer.kill()
+            await trio.sleep(1)
+            tailer.start()
+            await trio.sleep(310)
+        found.extend(section.read_again for section in lost_sections(bucks))
+        headers = [packet.header for buck in bucks for packet in buck.packets.values()]
+        whole = size in {run.end for one in headers for run in one.runs if one.streams[run.stream].path == b"/log/a"}
+        await tailer.end()
+
+    run(scenario)
+    return whole, found
+
+
+def test_a_file_deleted_a_moment_before_a_crash_is_missed_and_that_is_said_once() -> None:
+    """Until the tailer has let go of it, somebody may still write to it."""
+    assert deleted_and_killed(2.0) == (False, [False, True])
+
+
+def test_the_last_line_of_a_file_that_was_let_go_of_may_be_lost_in_a_crash_too() -> None:
+    """It was in no packet yet, while a checkpoint said already that the file had been read to its end."""
+    assert deleted_and_killed(8.0) == (False, [False, True])
+
+
+def test_a_file_that_was_let_go_of_is_missed_by_no_crash() -> None:
+    assert deleted_and_killed(15.0) == (True, [True, True])
+
+
 async def test_a_file_that_went_before_it_was_read_is_told(host: Callable[..., Host], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one\n")
     h = host("*", open_files=1)
