@@ -15,7 +15,7 @@ in its text. If we break it, it is our bug (LocalProtocolError); if the peer doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -328,3 +328,12 @@ class Connection:
 def _refuse(refusal: Refused) -> No:
     """What a peer is told: what is wrong with its settings, and nothing of our list of keys."""
     return No(0, refusal.reason, "" if refusal.reason == "security" else refusal.text)
+
+
+def slices(pieces: Iterable[Buffer], size: int, taken: Callable[[], None]) -> Iterator[Buffer]:
+    """These in parts of `size` at most, with a word before each: who watches sees that a frame goes on."""
+    for piece in pieces:
+        view = memoryview(piece)
+        for at in range(0, len(view), size):
+            taken()
+            yield view[at : at + size]

@@ -74,6 +74,7 @@ READ_MAX: Final = 1 << 20  # bytes taken at once from a link that always fills t
 CORK_MAX: Final = 16  # short answers kept back while questions are waiting behind them: one system call for all
 JOIN_MAX: Final = 320 << 10  # a usual packet and its head: copying them together is cheaper than waking the peer twice
 SEND_MAX: Final = 512 << 10  # what a peer must take within SEND_STALL_S
+SLICE: Final = 64 << 10  # who watches whether a frame goes on looks so often: 64 kB/s are still a way that goes on
 PARTS_BYTES_MAX: Final = 32 << 20  # answers in parts that may wait for their reader before the link stops reading
 HANDSHAKE_S: Final = 5.0  # from connect to Hello: longer is a dead host or an idle attacker
 HANDSHAKES_MAX: Final = 64  # under way at once: one more, and the oldest makes room; honest ones take milliseconds

@@ -13,7 +13,7 @@ wait, the link is not read on, other answers included: so read parts promptly, o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from protocol import limits
-from protocol.connection import Check, Connection
+from protocol.connection import Check, Connection, slices
 from protocol.conversation import ANSWERS
 from protocol.errors import LinkLost, RemoteProtocolError, Unanswered
 from protocol.messages import Clock, Done, Hello, Message, No, Question
@@ -31,6 +31,7 @@ from protocol.payload import weight
 if TYPE_CHECKING:
     from protocol.secure import Security
 
+Taken = Callable[[], None]
 GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
@@ -71,8 +72,10 @@ class Link:
         if scope.cancelled_caught:
             raise LinkLost(f"no handshake within {timeout_s:g} s")
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, taken: Taken | None = None) -> None:
         """Send one message whole; waits while others are sent, and while the peer does not read.
+
+        `taken` is called when its turn has come, and then each time that the stream has taken SLICE bytes more.
 
         A short one from the task that iterates over this link may stay until that task has dealt with what is already
         here, CORK_MAX at most: so answers to questions that came together go together.
@@ -83,7 +86,7 @@ class Link:
             if len(self._corked) < limits.CORK_MAX:
                 return
             buffers = []
-        await self._write(buffers)
+        await self._write(buffers, taken)
 
     async def send_all(self, messages: Iterable[Message]) -> None:
         """Send these short ones together."""
@@ -138,7 +141,7 @@ class Link:
             self._read_size = max(self._read_size // 2, limits.READ_MIN)
         return data
 
-    async def _write(self, buffers: list[Buffer]) -> None:
+    async def _write(self, buffers: list[Buffer], taken: Taken | None = None) -> None:
         try:
             self._sending.acquire_nowait()
         except trio.WouldBlock:
@@ -148,7 +151,8 @@ class Link:
                 raise LinkLost("the link broke while something was sent")
             await trio.lowlevel.checkpoint_if_cancelled()  # before what others kept back is taken along
             buffers, self._corked = self._corked + buffers, []
-            await self._write_all(self.connection.wire(buffers))
+            pieces = self.connection.wire(buffers)
+            await self._write_all(slices(pieces, limits.SLICE, taken) if taken else pieces)
         finally:
             self._sending.release()
 
@@ -210,6 +214,7 @@ class Asker:
         self._waiting_max = waiting_max
         self._room = trio.Semaphore(limits.ASKS_MAX)
         self._questions: dict[int, _Question] = {}
+        self.answered_at: dict[type[Message], float] = {}  # when a question of this kind was answered last
         self._last = 0
         self._taken = trio.Event()
         self._error: LinkLost | None = None
@@ -237,8 +242,8 @@ class Asker:
         """`with` the answers in parts to `question`: iterate over them. `timeout_s` is from one part to the next."""
         return closing(Parts(self, question, self._timeout_s if timeout_s is None else timeout_s))
 
-    async def begin(self, question: Question) -> int:
-        """Send a question and return its number, which must be given to `forget` in the end."""
+    async def begin(self, question: Question, taken: Taken | None = None) -> int:
+        """Send a question (as `Link.send`) and return its number, which must be given to `forget` in the end."""
         try:
             self._room.acquire_nowait()
         except trio.WouldBlock:
@@ -249,7 +254,7 @@ class Asker:
         entry.error = self._error
         try:
             if self._error is None:
-                await self._link.send(replace(question, ask=number))
+                await self._link.send(replace(question, ask=number), taken)
         except BaseException:
             self.forget(number)
             raise
@@ -311,6 +316,7 @@ class Asker:
         if type(message) not in ANSWERS[question.kind]:
             raise RemoteProtocolError(f"{type(message).__name__} is no answer to {question.kind.__name__}")
         question.answers.append(message)
+        self.answered_at[question.kind] = trio.current_time()
         self.queued += weight(message)
         question.news.set()
 

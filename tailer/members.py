@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from protocol import limits
-from protocol.errors import FormatError, LinkLost, ProtocolError, Refused
+from protocol.errors import FormatError, LinkLost, ProtocolError, Refused, Unanswered
 from protocol.identity import NodeKey
 from protocol.link import Asker, open_asker
 from protocol.messages import Clock, ClockIs, Hello, Ok, Peer, Peers, Roster, RosterIs, View, Watch
@@ -36,6 +36,7 @@ from service.machine import Machine
 from service.units import read_address
 from tailer.checkpoint import MemberState
 from tailer.journal import Journal
+from tailer.patient import SILENT_S, ask_patiently
 
 LINKS_ALL_MAX = 16
 LINKS_CHOSEN = 8
@@ -50,7 +51,6 @@ TOGETHER_S = 3.0
 LEARN_EVERY_S = 5.0
 CLOCK_EVERY_S = 30.0
 ROSTER_EVERY_S = 60.0  # some buck is asked so often who is retired
-LEARN_TIMEOUT_S = 10.0
 NS = 1_000_000_000
 CLOCKS_AGREE_NS = 1_000_000_000
 WIDTH_KNOWN_WAIT_S = 2.0  # for a first buck, when the journal knows the width already
@@ -264,7 +264,7 @@ class Members:
         if scope.cancelled_caught:
             raise LinkLost(f"no connection within {CONNECT_S:g} s")
         hello, check, security = self._hello(), self._check, self.security
-        async with open_asker(stream, hello, timeout_s=LEARN_TIMEOUT_S, check=check, security=security) as asker:
+        async with open_asker(stream, hello, timeout_s=SILENT_S, check=check, security=security) as asker:
             yield asker
 
     def _hello(self) -> Hello:
@@ -313,7 +313,7 @@ class Members:
     async def _learn_for_ever(self, buck: Buck, asker: Asker) -> NoReturn:
         clock_at = self.machine.now()
         while True:
-            view = await asker.ask(Peers(0))
+            view = await ask_patiently(self.machine, asker, Peers(0))
             if isinstance(view, View):
                 self._learn(view)
             if self.machine.now() >= clock_at:
@@ -341,13 +341,14 @@ class Members:
 
     async def _compare_clocks(self, buck: Buck, asker: Asker) -> None:
         before = self._now_ns()
-        clock = await asker.ask(Clock(0))
-        if isinstance(clock, ClockIs):
-            buck.ahead_ns = clock.time_ns - (before + self._now_ns()) // 2
+        with suppress(Unanswered):  # packets were before it: then it would say little, and the link may be well
+            clock = await asker.ask(Clock(0))
+            if isinstance(clock, ClockIs):
+                buck.ahead_ns = clock.time_ns - (before + self._now_ns()) // 2
 
     async def _learn_who_is_gone(self, asker: Asker) -> None:
         """Bucks that an admin retired: whoever is waited for, it isn't them, and what they held counts no more."""
-        answer = await asker.ask(Roster(0, False))
+        answer = await ask_patiently(self.machine, asker, Roster(0, False))
         for data in answer.retired if isinstance(answer, RosterIs) else ():
             if data not in self._words:
                 self._words.add(data)

@@ -8,21 +8,24 @@ Bucks on other hosts and in other zones than those that hold a packet already ar
                   ^               │ nobody left to ask
                   └── parked <────┘     (again when the members change, or after a while)
 
-A buck that keeps silent for SILENT_S is passed over: another one is asked, if there is one, while its own answer still
-counts for ACK_TIMEOUT_S. Where many are slow, asking more of them makes them slower: such further copies are at most a
-window of packets, and later one for ten that were acknowledged; and slowness never leaves fewer than two bucks to ask.
+A buck that takes no bytes, or keeps silent, for SILENT_S is passed over: another one is asked, if there is one, while
+its own answer still counts for ACK_TIMEOUT_S, and longer where answers to earlier packets still come. Where many are
+slow, asking more of them makes them slower: such further copies are at most a window of packets, and later one for ten
+that were acknowledged; and slowness never leaves fewer than two bucks to ask. A frame that goes out is not cut off
+while it advances: that would end the link, and a slow way would carry nothing.
 
 A packet that is parked has a copy on every buck that can be reached, or is refused by those that don't hold it: it
 waits outside the window, in the journal, and holds up nobody. Third copies and what a buck lost are mend.py's business.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
 from protocol.errors import LinkLost, ProtocolError
+from protocol.limits import SLICE
 from protocol.link import Asker
 from protocol.messages import SYNCED, No, Ok, Put
 from protocol.packet import Packet
@@ -37,7 +40,8 @@ from tailer.members import Buck, Members
 WINDOW_PACKETS = 16
 WINDOW_BYTES = 32 << 20
 SILENT_S = 1.0  # then another buck is asked: longer than a disk's usual pause, short for who waits for two copies
-ACK_TIMEOUT_S = 5.0  # then the answer isn't waited for any more
+ACK_TIMEOUT_S = 5.0  # then the answer isn't waited for any more,
+ADVANCING_S = 60.0  # nor then, though answers to others still come: 4 MiB of buffers drain at 70 kB/s
 LOOK_AGAIN_S = 0.25  # can another buck be asked by now?
 SPARE_MAX, SPARE_SHARE = float(WINDOW_PACKETS), 0.1  # packets that may be asked of one buck more; earned by each ok
 LATE_MAX = 64  # questions whose answers may still come: some bytes each
@@ -59,14 +63,21 @@ class Asked(NamedTuple):
     buck: Buck
     asker: Asker
     number: int
+    sent: float  # when the last of it was taken
+    way_s: float  # for what lies in buffers on the way: as long as that took, and a second for each slice of its own
+
+    @property
+    def end(self) -> float:
+        """When its answer isn't waited for any more: silence counts since its buck last answered any packet."""
+        heard = max(self.sent + self.way_s, self.asker.answered_at.get(Put, 0.0))
+        return min(heard + ACK_TIMEOUT_S, self.sent + ADVANCING_S)
 
 
 class Late(NamedTuple):
-    """A question that was not waited for any longer; its answer still counts until then."""
+    """A question that was not waited for any longer; its answer still counts until its end."""
 
     entry: Entry
     asked: Asked
-    until: float
 
 
 class Sender:
@@ -245,46 +256,43 @@ class Sender:
         try:
             for buck in bucks:
                 tried.add(buck.node)
-                with trio.move_on_after(SILENT_S if self._may_ask_another(entry, tried) else ACK_TIMEOUT_S) as scope:
-                    await self._ask(entry, packet, buck, again, asked)
-                if scope.cancelled_caught:
-                    self._note_failure(buck, "unanswered")  # it takes no bytes; the next one need not wait for it
+                await self._ask_while_it_advances(entry, packet, buck, again, asked, tried)
             await self._wait(entry, asked, tried, began)
             while asked:
-                await self._hear(entry, asked.pop(), began + ACK_TIMEOUT_S)
+                await self._hear(entry, asked.pop())
         finally:
             for one in asked:
                 one.asker.forget(one.number)
 
     async def _wait(self, entry: Entry, asked: Sequence[Asked], tried: set[bytes], began: float) -> None:
         """For all answers, or until somebody else is to be asked."""
-        end = began + ACK_TIMEOUT_S
         until = max(began + SILENT_S, self.machine.now() + LOOK_AGAIN_S)  # one that took no bytes has cost time
         while True:
             with trio.CancelScope(deadline=until):
                 for one in asked:
                     await one.asker.wait(one.number)
-            silent = [one.buck for one in asked if not one.asker.is_answered(one.number)]
-            if not silent or until >= end:
+            silent = [one for one in asked if not one.asker.is_answered(one.number)]
+            end = max((one.end for one in silent), default=until)
+            if until >= end:
                 return
-            for buck in silent:
-                self._pass_over(buck)
+            for one in silent:
+                self._pass_over(one.buck)
             if self._may_ask_another(entry, tried):
                 return
             until = min(until + LOOK_AGAIN_S, end)
 
-    async def _hear(self, entry: Entry, one: Asked, until: float) -> None:
+    async def _hear(self, entry: Entry, one: Asked) -> None:
         """Note an answer that is here. One that isn't may still come, if somebody else is asked meanwhile."""
         if one.asker.is_answered(one.number):
             await self._answer(entry, one)
             one.asker.forget(one.number)
-        elif self.machine.now() >= until:
+        elif self.machine.now() >= one.end:
             self._note_failure(one.buck, "unanswered")
             one.asker.forget(one.number)
         else:
             self.counters["passed_over"] += 1
             self._spare -= 1.0
-            self._late.append(Late(entry, one, until))
+            self._late.append(Late(entry, one))
             if len(self._late) > LATE_MAX:
                 oldest = self._late.popleft().asked
                 oldest.asker.forget(oldest.number)
@@ -292,12 +300,12 @@ class Sender:
     async def _hear_the_late(self) -> None:
         """Note what has come after all; a parked packet may have enough copies by that."""
         for _ in range(len(self._late)):
-            entry, one, until = self._late.popleft()
-            if not one.asker.is_answered(one.number) and self.machine.now() < until:
-                self._late.append(Late(entry, one, until))
+            entry, one = self._late.popleft()
+            if not one.asker.is_answered(one.number) and self.machine.now() < one.end:
+                self._late.append(Late(entry, one))
                 continue
             if self.journal.ledger.entries.get(entry.slot) is entry:
-                await self._hear(entry, one, until)
+                await self._hear(entry, one)
             else:
                 one.asker.forget(one.number)
             if entry.slot in self._parked:
@@ -316,7 +324,27 @@ class Sender:
         if buck in live and len(live) > A1_COPIES:
             self.members.avoid(buck, AVOID_SILENT_S)
 
-    async def _ask(self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked]) -> None:
+    async def _ask_while_it_advances(
+        self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked], tried: set[bytes]
+    ) -> None:
+        """A buck that takes no bytes is left; what it has begun to take is not cut off while it goes on."""
+        patience_s = SILENT_S if self._may_ask_another(entry, tried) else ACK_TIMEOUT_S
+        is_begun = False
+        with trio.move_on_after(patience_s) as scope:
+
+            def taken() -> None:
+                nonlocal is_begun
+                is_begun = True
+                scope.deadline = self.machine.now() + patience_s
+
+            await self._ask(entry, packet, buck, again, asked, taken)
+        if scope.cancelled_caught:
+            self._note_failure(buck, "unanswered")  # the next one need not wait for it
+            self._spare -= is_begun  # bytes went for nothing, and others are to take them
+
+    async def _ask(
+        self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked], taken: Callable[[], None]
+    ) -> None:
         asker = buck.asker
         if asker is None:
             return  # it went while its turn came
@@ -328,8 +356,11 @@ class Sender:
         self.counters["sent_again"] += again
         self.counters["sent_bytes"] += entry.size
         self.journal.costs.moved(entry.kind.label, entry.size)
+        began = self.machine.now()
         try:
-            asked.append(Asked(buck, asker, await asker.begin(Put(0, age_ms, again, packet.data))))
+            number = await asker.begin(Put(0, age_ms, again, packet.data), taken)
+            now = self.machine.now()
+            asked.append(Asked(buck, asker, number, now, now - began + entry.size / SLICE))
         except ProtocolError:
             self._note_failure(buck, "link_lost")
 
