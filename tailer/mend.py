@@ -22,7 +22,7 @@ import trio
 from protocol.errors import ProtocolError
 from protocol.identity import NodeKey
 from protocol.limits import EARLY_S
-from protocol.messages import Have, Receipt
+from protocol.messages import Have, No, Receipt
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
@@ -74,6 +74,7 @@ class Mender:
         self.sender = sender
         self.sealer = Sealer(machine, key, journal, members)
         self._flush = flush
+        self._refusals: dict[bytes, str] = {}  # node -> why it gave no receipt the last time
         self._busy = trio.Lock()
         self._mending = trio.CancelScope()  # what `run` does, until `finish` takes over
 
@@ -197,7 +198,18 @@ class Mender:
                 return
             faultpoint("tailer.mend.receipt")
             if isinstance(receipt, Receipt):
+                self._refusals.pop(buck.node, None)
                 self._take_receipt(buck, group, receipt)
+            elif isinstance(receipt, No):
+                self._note_refusal(buck, bucket, receipt)
+
+    def _note_refusal(self, buck: Buck, bucket: int, no: No) -> None:
+        """Its packets stay here, and it is asked again: each time is counted, and said once until that changes."""
+        self.sender.counters["receipts_refused"] += 1
+        if self._refusals.get(buck.node) != no.reason:
+            self._refusals[buck.node] = no.reason
+            why = {"reason": no.reason, "why": no.text}
+            log.warning("a buck gives no receipt", node=buck.node.hex(), bucket=bucket, **why)
 
     def _take_receipt(self, buck: Buck, entries: list[Entry], receipt: Receipt) -> None:
         for entry in entries:

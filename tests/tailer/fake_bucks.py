@@ -1,7 +1,8 @@
 """Bucks that remember in a dictionary and speak the real protocol, over the simulated network.
 
-What a test wants of one it sets: `refuse` and `refuse_seals` (a reason for every put), `silent` (it reads and never
-answers), `slow_s`, `unsure`, `draining`; what it holds may be changed at any time. Every question is kept in `asked`.
+What a test wants of one it sets: `refuse`, `refuse_seals` and `refuse_receipts` (a reason for every such question),
+`silent` (it reads and never answers), `slow_s`, `unsure`, `draining`; what it holds may be changed at any time. Every
+question is kept in `asked`.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,6 +81,7 @@ class FakeBuck:
         self.asked: list[Message] = []
         self.refuse = ""
         self.refuse_seals = ""
+        self.refuse_receipts = ""
         self.silent = False
         self.mute: tuple[type[Message], ...] = ()  # questions that it does not answer
         self.slow_s = 0.0
@@ -150,6 +152,8 @@ class FakeBuck:
             case SealPut(ask, seal):
                 self.seals[Seal.read(seal).number] = bytes(seal)
                 return [Ok(ask, SYNCED, False)]
+            case Have(ask) if self.refuse_receipts:
+                return [No(ask, self.refuse_receipts, "as the test wants")]
             case Have(ask, _, epoch, bucket, sync):
                 held = {slot for slot, p in self.packets.items() if slot[0] == epoch and p.header.bucket == bucket}
                 self.synced |= held if sync and not self.lazy else set()
