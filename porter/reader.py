@@ -19,6 +19,7 @@ from porter.source import Origin, Piece, Scope, Span
 from protocol.identity import NodeKey
 from protocol.ranges import Ranges
 from service.authorized import use_files
+from service.config import ConfigError
 from service.keys import load_key
 from service.machine import Machine
 
@@ -117,10 +118,15 @@ def numbers_text(numbers: Ranges) -> str:
 
 @asynccontextmanager
 async def open_reader(machine: Machine, settings: PorterSettings, archive: Archive | None) -> AsyncIterator[Reader]:
-    """Connect to the bucks, if any are named, and read them and the archive as one."""
+    """Connect to the bucks, if any are named, and read them and the archive as one. ConfigError if there is nothing."""
     async with AsyncExitStack() as stack:
         if archive:
             stack.enter_context(archive)
+            if not settings.reads_bucks and not await archive.everything():
+                raise ConfigError(
+                    f"{settings.archive}: nothing of env {settings.env!r} is in this archive; give the right --env, or "
+                    "name a buck with --peer HOST:PORT if nothing was archived yet"
+                )
         bucks = None
         if settings.reads_bucks:
             bucks = Bucks(await stack.enter_async_context(connect(machine, settings)), settings.memory)

@@ -78,3 +78,13 @@ def test_an_audit_that_finds_nothing_is_not_complete(tmp_path: Path, key: str) -
         "no tailer of env prod was found: are host, env, peer and archive right?",
         "unknown",
     ]
+
+
+@pytest.mark.parametrize("command", [("grep", "error"), ("cat", "web1", "/log")])
+def test_an_env_that_the_archive_alone_does_not_have_is_no_empty_answer(
+    command: tuple[str, ...], tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "archive").mkdir()
+    result = run(*command, "--key", key, "--archive", str(tmp_path / "archive"), "--env", "wrong")
+    assert result.exit_code == 2
+    assert "nothing of env 'wrong' is in this archive" in result.output
