@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
-from unittest.mock import Mock
 
 import pytest
 import trio
@@ -11,7 +10,6 @@ import trio
 from protocol.messages import Have, Put, SealPut
 from protocol.packet import Class
 from protocol.seal import Seal, chain
-from tailer import mend
 from tests.simulation.machine import World, simulate
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
 from tests.tailer.journals import BUCKET, EPOCH, KEY, WIDTH, draft
@@ -383,26 +381,5 @@ def test_a_journal_whose_disk_has_less_room_than_its_size_is_finished_early_too(
             await tailer.until_placed()
         assert tailer.journal.counters["segments_dropped"] > 0
         assert len(holders(bucks)) == 24
-
-    run(scenario)
-
-
-def test_a_buck_that_refuses_receipts_is_counted_and_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Mock()
-    monkeypatch.setattr(mend, "log", log)
-
-    async def scenario(world: World, nursery: trio.Nursery) -> None:
-        bucks, tailer = await begun(world, nursery, 3, mend=True)
-        bucks[1].refuse_receipts = "role"
-        await tailer.send(2)
-        await trio.sleep(2 * WIDTH + 60)
-        asked = sum(isinstance(message, Have) for message in bucks[1].asked)
-        assert asked > 3
-        assert tailer.sender.counters["receipts_refused"] == asked
-        assert len(tailer.journal.ledger.entries) == 2
-        assert [call.args for call in log.warning.call_args_list] == [("a buck gives no receipt",)]
-        bucks[1].refuse_receipts = ""
-        await trio.sleep(60)
-        assert not tailer.journal.ledger.entries
 
     run(scenario)
