@@ -1,18 +1,22 @@
 """C20: processes whose wall clocks are wrong, or jump while they work. Everything is there, once, at its own time.
 
 libfaketime gives a process another clock: the true one and an offset, which may be read from a file at any time. The
-monotonic clock stays as it is, as it does when somebody sets a host's clock. Two bucks of four are right.
+monotonic clock stays as it is, as it does when somebody sets a host's clock. Two bucks of four are right, and no
+hour is archived, nor any window sealed, before it is over by the clock of most.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bench.cluster import Cluster
+from porter.catalog import HOUR_S, parse
 from tests.scenarios.arena import Arena
 from tests.scenarios.netted import Following, copies_of, is_complete, until
 
@@ -36,8 +40,9 @@ def clock(offset: str | Path) -> dict[str, str]:
 def arena(tmp_path: Path) -> Iterator[Arena]:
     cluster = Cluster(tmp_path / "clocks", 4, width="10s")
     try:
-        for i, offset in enumerate(("+0", "+3d", "-1h", "+0")):
-            cluster.start(i, clock(offset))
+        cluster.start(0)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(cluster.start, (1, 2, 3), map(clock, ("+3d", "-1h", "+0"))))
         yield Arena(cluster)
     finally:
         cluster.close()
@@ -55,12 +60,24 @@ def test_C20_with_clocks_that_are_wrong_or_jump_everything_is_there_once(arena: 
         theirs.write(LINES)
         time.sleep(0.7)  # long enough for packets to leave
     until(lambda: right.placed(ours) and wrong.placed(theirs), lambda: (right.says(), wrong.says()))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Following.goodbye, (right, wrong)))
+    assert min(copies_of(arena.cluster)) >= 3
+    nothing_ends_early(arena)
     assert arena.buck(1).stop() == 0
     arena.cluster.start(1, clock("-3d"))  # and now it finds files of six days ahead
-    right.goodbye()
-    wrong.goodbye()
-    assert min(copies_of(arena.cluster)) >= 3
     arena.check(ours, theirs)
     is_complete(arena.cluster)
     arena.cluster.porter("archive", "--older", "0s", "--archive", str(arena.archive))
     arena.check_archive(ours, theirs)
+
+
+def nothing_ends_early(arena: Arena) -> None:
+    """By the fastest clock all hours were over days ago, and all windows."""
+    early = arena.folder.parent / "early"
+    arena.cluster.porter("archive", "--older", "1s", "--archive", str(early))
+    audit = json.loads(arena.cluster.porter("audit", "--json", check=False).stdout)
+    now = time.time()
+    hours = [name.hour for path in early.rglob("*.*") if (name := parse(str(path.relative_to(early))))]
+    assert [hour for hour in hours if hour + HOUR_S > now] == []
+    assert [one["seal"]["until"] for one in audit["tailers"] if one["seal"]["until"] > now] == []
