@@ -75,7 +75,6 @@ def judge(soak: Soak) -> list[str]:
 
     wrong += _judged("bucks and archive", compare_streams(soak.load.files, cat, ROOT))
     cluster.porter("archive", "--older", "0s", *archive)
-    # cluster.porter("prune", "--older", "0s", *archive)
     wrong += _audited(soak, "archive alone", *archive, alone=True)
     wrong += _judged("archive alone", compare_rows(soak.load.files, soak.archive))
     return wrong + soak.porter.wrong

@@ -20,6 +20,7 @@ from bench.soak.load import SHARES, Load
 
 OLDER_S, ARCHIVE_EVERY_S = 20, 30.0
 SAMPLE_S, DISK_S = 1.0, 10.0
+DELETE_S = 60.0  # a tailer can be killed in the half of it that is calm
 SMALL_DISK = 2 << 30
 LOGS_MAX = 3 << 30
 BACKLOG = 60_000  # lines that are written ahead of the tailers while full is measured
@@ -53,7 +54,8 @@ class Soak:
         self.faults = Faults(cluster, self.tailers, self.follow, self.porter, seed)
         self.memory: dict[str, list[tuple[float, int]]] = {}
         self.disk_max = 0
-        self._sample_at = self._disk_at = 0.0
+        self._sample_at = self._disk_at = self._delete_at = 0.0
+        self._archived = False  # since files were deleted last
 
     def follow(self, name: str, *flags: str) -> Process:
         """A tailer on its folder; each is a host of its own name."""
@@ -84,7 +86,12 @@ class Soak:
     def look(self, now: float) -> None:
         """Poll the porter; memory and disk space, when it is time."""
         if self.porter.poll(now):
-            self.load.delete(self.objects.look())
+            self._archived = True
+        if self._archived and now >= self._delete_at:
+            self._archived, self._delete_at = False, now + DELETE_S
+            up = {name: self.faults.up_since_us[name] for name, one in self.tailers.items() if one.running()}
+            for name in self.load.delete(self.objects.look(), up):
+                self.faults.deleted_at[name] = time.monotonic()
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_S
             named = {f"buck{i}": buck for i, buck in enumerate(self.cluster.bucks)}

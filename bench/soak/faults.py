@@ -2,12 +2,14 @@
 
 Two processes are measured: the first buck and the first tailer. While their memory is followed they are stopped, cut
 off and starved like all others, but not killed, since a process that starts again says nothing about growth; before and
-after that they are killed too, and all bucks at once.
+after that they are killed too, and all bucks at once. A tailer is not killed just after files of it were deleted: until
+it has noticed and written down that they ended, it can't know after a crash whether it had read all that they held.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +22,9 @@ from bench.cluster import Cluster, Process
 
 MEASURED, FULL, FAR = 0, 1, 2  # the buck that is measured; the one on a small disk; the one behind a slow way
 PAUSE_S = (2.0, 8.0)
+# After a deletion: a sweep (up to 5 s), the wait for more (5 s), a packet (5 s), a checkpoint (2 s); and the tailer may
+# be stopped for as long as a fault lasts.
+CALM_S = 30.0
 
 
 class Jobs(Protocol):
@@ -39,6 +44,8 @@ class Faults:
         self.random = random.Random(f"faults {seed}")
         self.count: Counter[str] = Counter()
         self.measuring = False
+        self.deleted_at: dict[str, float] = {}  # monotonic; when files of a tailer were deleted last
+        self.up_since_us = dict.fromkeys(tailers, time.time_ns() // 1000)
         self._heals: list[tuple[float, Heal]] = []
         self._deck: list[str] = []
         self._kinds: dict[str, Callable[[], Heal | None]] = {
@@ -87,13 +94,16 @@ class Faults:
     def _any(self, but: int | None = None) -> int:
         return self.random.choice([i for i in range(len(self.cluster.bucks)) if i != but])
 
-    def _kill_tailer(self, name: str) -> Heal:
+    def _kill_tailer(self, name: str) -> Heal | None:
+        if time.monotonic() < self.deleted_at.get(name, float("-inf")) + CALM_S:
+            return None
         self.tailers[name].kill()
         return partial(self._again, name)
 
     def _again(self, name: str) -> None:
         if not self.tailers[name].running():
             self.tailers[name] = self.follow(name)
+            self.up_since_us[name] = time.time_ns() // 1000
 
 
 def small_disk_folder(root: Path) -> Path:

@@ -3,7 +3,9 @@
 Its own thread appends blocks of `pages.py` until the number of lines that it is told has been written. The mixture
 changes every half minute: how many files each tailer has, and of which kind their lines are. A file is rotated by its
 age or size, as logrotate does it: renamed, and a new one begun under the old name. A rotated file is deleted once it is
-archived, or the disk would fill. The ledger, of files and their blocks, is all that the checker knows.
+archived, or the disk would fill; not while its tailer is down, or has not been seen to read since, nor shortly before
+it is killed: then nobody could know whether more had been in it. The ledger, of files and their blocks, is all that
+the checker knows.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -92,12 +94,20 @@ class Load:
         if self._error is not None:
             raise self._error
 
-    def delete(self, archived: dict[int, int]) -> None:
-        """Remove rotated files all of whose lines are in the archive; `archived`: lines of each file there."""
-        for file in self.files:
-            if file.rotated and not file.deleted and archived.get(file.number, 0) >= file.lines:
-                file.path.unlink()
-                file.deleted = True
+    def delete(self, archived: dict[int, int], up_since_us: Mapping[str, int]) -> set[str]:
+        """Remove rotated files all of whose lines are in the archive (`archived`: lines of each file there), of tailers
+        that have read what was written after they came `up_since_us`. The tailers of which any went."""
+        done = [file for file in self.files if file.rotated and archived.get(file.number, 0) >= file.lines]
+        reading = {
+            file.tailer
+            for file in done
+            if file.tailer in up_since_us and file.blocks and file.blocks[-1].when_us > up_since_us[file.tailer]
+        }
+        going = [file for file in done if file.tailer in reading and file.lines and not file.deleted]
+        for file in going:
+            file.path.unlink()
+            file.deleted = True
+        return {file.tailer for file in going}
 
     def kept(self) -> int:
         """Bytes of files that are still there."""

@@ -51,6 +51,10 @@ class Known:
         """How many streams `states` tells of."""
         return len(self.follows) + self.naming.count
 
+    def follows_still(self, follow: Follow) -> bool:
+        """Has it not been let go of? There may be another one of the same file by now."""
+        return self.follows.get(follow.key) is follow
+
     def waiting(self) -> list[Follow]:
         """Files that could not be read just now."""
         return [follow for follow in self.follows.values() if follow.retry_at]

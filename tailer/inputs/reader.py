@@ -100,13 +100,15 @@ class Reader:
     async def _turn(self, follow: Follow, final: bool) -> bool:
         """True if there is more to read."""
         more, blocks = True, 0
-        while more and blocks < TURN_BLOCKS:
+        while more and blocks < TURN_BLOCKS and self.known.follows_still(follow):
             more = self._try_step(follow, final)
             blocks += 1
             if self.blocks.ready >= SHIP_DRAFTS:
                 await self._ship(self.blocks.take())
         await self._ship(self.blocks.take())
         self._keep_budget(follow)
+        if not self.known.follows_still(follow):
+            return False  # a sweep let it go while the round, or this turn, waited
         if not more and follow.ending and not (follow.unfinished or follow.retry_at):
             self.known.end(follow)
             self._opened.pop(follow, None)
@@ -200,9 +202,9 @@ class Reader:
         return False
 
     def _keep_budget(self, follow: Follow) -> None:
+        self._opened.pop(follow, None)
         if follow.file is None:
             return
-        self._opened.pop(follow, None)
         self._opened[follow] = None
         self._shrink()
 

@@ -55,7 +55,10 @@ def test_files_come_and_go_and_the_ledger_knows_them(tmp_path: Path, monkeypatch
     assert {kind for file in load.files for kind in [file.kind]} == set(KINDS)
     for file in (file for file in load.files if file.lines):
         assert compare(iter([file.path.read_bytes()]), {file.number: file}) == ([file.number], [])
-    load.delete({file.number: file.lines - (file.number == 3) for file in load.files})
+    archived = {file.number: file.lines - (file.number == 3) for file in load.files}
+    now_us = time.time_ns() // 1000
+    assert load.delete(archived, {"a": now_us}) == set(), "one is down, and of one it isn't known that it reads again"
+    assert load.delete(archived, {"a": 0, "b": 0}) == {"a", "b"}
     left = {file.number for file in load.files if file.lines and file.path.exists()}
     assert left == {file.number for file in load.files if file.lines and (not file.rotated or file.number == 3)}
 

@@ -11,6 +11,7 @@ import pytest
 
 from service.config import ConfigError
 from service.machine import RealMachine
+from tailer.blocks import Draft
 from tailer.inputs.files import Glob, Scanner, stream_of
 
 Hosts = Callable[..., Any]
@@ -210,3 +211,32 @@ def test_equal_inodes_are_two_streams_by_their_births_or_else_by_their_devices()
     """Equal first lines are common; where neither births nor devices were heeded two files would be one stream."""
     keys = [(7, 100, 0), (7, 101, 0), (7, 0, 40), (7, 0, 41)]
     assert len({stream_of(key, b"#Fields: a b c\n", 0) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("open_files", [512, 1])
+async def test_sweeps_while_a_round_waits_let_go_of_each_file_once(
+    host: Hosts, tmp_path: Path, open_files: int
+) -> None:
+    """A round waits where the journal or the bucks are slow, and sweeps go on meanwhile."""
+    h = host("*", open_files=open_files)
+    texts = {f"{n}": b"%d: one\n%d: two" % (n, n) for n in range(4)}
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+    await h.look()
+    ship = h.reader._ship
+
+    async def slow(drafts: list[Draft]) -> None:
+        await ship(drafts)
+        h.machine.clock += 0.5
+        await h.sweep()
+
+    h.reader._ship = slow
+    for name in texts:
+        (tmp_path / name).unlink()
+    await h.settle()
+    assert (h.known.counts["gone"], h.known.follows) == (len(texts), {})
+    assert not h.reader._opened, "descriptors are counted that were given back"
+    if open_files > 1:  # else they were gone before they could be opened again
+        assert {name: h.text(name) for name in texts} == texts
+    else:
+        assert h.known.counts["lost_bytes"] == sum(len(text) for text in texts.values()) - h.reader.bytes_read
