@@ -4,7 +4,8 @@ It is told what was written and what came back, as bytes, and says what is wrong
 from `porter cat` the question is simple: the bytes are equal, or they aren't; if not, it says how: lines that are lost
 (at the beginning, in the middle, at the end), lines that came twice, lines that nobody wrote, lines with other bytes
 under the same name, lines in another order. The archive is read by DuckDB, from the Parquet files alone; copies are
-counted in the bucks' files, from the envelope that docs/FILES.md draws.
+counted in the bucks' files, from the envelope that docs/FILES.md draws; so are the packets that are gone, against
+which the gaps that an audit tells are held, number by number.
 
 `judge` sums it up as *valid*, *invalid* or *unknown*: while something is still on its way, the end of a file may be
 missing and nothing follows from that; any other difference is a broken promise at any time.
@@ -15,12 +16,13 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import duckdb
+import msgpack
 from blake3 import blake3
 
 ID = re.compile(rb"\bw\d+-\d+\b")
@@ -133,10 +135,49 @@ def _names(ours: Mapping[bytes, object], places: Sequence[int]) -> str:
 def copies(nodes: Iterable[Iterable[Path]]) -> Counter[bytes]:
     """On how many nodes each packet lies, by its digest. A node is given as its bucket files; damaged packets count
     for nothing, and two on one node for one."""
-    return Counter(digest for files in nodes for digest in {found for file in files for found in _packets(file)})
+    return Counter(
+        digest for files in nodes for digest in {packet[-DIGEST_SIZE:] for file in files for packet in packets_in(file)}
+    )
 
 
-def _packets(file: Path) -> Iterator[bytes]:
+class Key(NamedTuple):
+    """A packet's name, and the window it is filed in."""
+
+    tailer: str  # in hexadecimal, as the epoch
+    epoch: str
+    bucket: int
+    number: int
+
+
+def keys(files: Iterable[Path]) -> set[Key]:
+    """The names of the good packets in some bucket files."""
+    return {key_of(packet) for file in files for packet in packets_in(file)}
+
+
+def key_of(packet: bytes) -> Key:
+    """From its header, as docs/FILES.md draws it."""
+    header = msgpack.unpackb(packet[PREFIX.size : PREFIX.size + PREFIX.unpack_from(packet)[1]])
+    return Key(header[4].hex(), f"{header[6]:x}", header[2], header[7])
+
+
+def gap_differences(audit: Mapping[str, Any], gone: Collection[Key]) -> list[str]:
+    """How the gaps in an audit's JSON differ from the packets that are gone; nothing if they are told exactly."""
+    told = Counter(
+        Key(account["tailer"], gap["epoch"], gap["bucket"], number)
+        for account in audit["tailers"]
+        for gap in account["incomplete"]
+        for start, end in zip(gap["numbers"][::2], gap["numbers"][1::2], strict=True)
+        for number in range(start, end)
+    )
+    state = "incomplete" if gone else "complete"
+    found = [] if audit["state"] == state else [f"called {audit['state']}, and it is {state}"]
+    found += [f"gone, and not told: {key}" for key in sorted(set(gone) - told.keys())]
+    found += [f"told, and not gone: {key}" for key in sorted(told.keys() - set(gone))]
+    return [*found, *(f"told {times} times: {key}" for key, times in sorted(told.items()) if times > 1)]
+
+
+def packets_in(file: Path) -> Iterator[bytes]:
+    """The good packets of a bucket file, whole."""
     data = file.read_bytes()
     at = data.find(MAGIC)
     while at >= 0:
@@ -146,7 +187,7 @@ def _packets(file: Path) -> Iterator[bytes]:
         digest = data[at + size - DIGEST_SIZE : at + size]
         good = 0 < size <= len(data) - at and blake3(data[at : at + size - DIGEST_SIZE]).digest() == digest
         if good:
-            yield digest
+            yield data[at : at + size]
         at = data.find(MAGIC, at + (size if good else 1))
 
 

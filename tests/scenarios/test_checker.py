@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,14 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.protocol.wire_samples import packet
+from tests.protocol.wire_samples import HEADER, packet
 from tests.scenarios.checker import (
     Counts,
+    Key,
     copies,
     count,
     differences,
     expected_names,
+    gap_differences,
     judge,
+    keys,
     parquet_equal,
     parquet_lines,
     parquet_names,
@@ -147,6 +151,56 @@ def test_it_counts_copies_and_damaged_ones_for_nothing(tmp_path: Path) -> None:
     bent.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
     assert copies([[good], [torn], [bent]]) == {digest: 2}
     assert copies([[good, torn], [bent], []]) == {digest: 1}
+
+
+def test_it_reads_the_names_of_packets_off_a_disk(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(b"noise" + packet() + packet(replace(HEADER, number=4_712)) + packet()[:-1])
+    name = Key(HEADER.tailer.hex(), "7deadbeef", HEADER.bucket, 4_711)
+    assert keys([part]) == {name, name._replace(number=4_712)}
+    assert keys([]) == set()
+
+
+GONE = {Key("aa", "7", 300, number) for number in (3, 4, 9)} | {Key("bb", "7", 600, 0)}
+
+
+def told(*gaps: tuple[str, int, list[int]], state: str = "incomplete") -> dict[str, object]:
+    """An audit with these gaps of tailers, as it is printed."""
+    tailers = [
+        {"tailer": tailer, "incomplete": [{"epoch": "7", "bucket": bucket, "numbers": numbers}]}
+        for tailer, bucket, numbers in gaps
+    ]
+    return {"state": state, "tailers": tailers}
+
+
+@pytest.mark.parametrize(
+    ("audit", "wrong"),
+    [
+        (told(("aa", 300, [3, 5, 9, 10]), ("bb", 600, [0, 1])), []),
+        (told(("aa", 300, [3, 5]), ("aa", 300, [9, 10]), ("bb", 600, [0, 1])), []),
+        (told(("aa", 300, [3, 5, 9, 10])), ["gone, and not told"]),
+        (told(("aa", 300, [3, 4, 9, 10]), ("bb", 600, [0, 1])), ["gone, and not told"]),
+        (told(("aa", 300, [3, 10]), ("bb", 600, [0, 1])), ["told, and not gone"] * 4),
+        (told(("aa", 300, [3, 5, 9, 10]), ("bb", 600, [0, 2])), ["told, and not gone"]),
+        (told(("aa", 300, [3, 5, 9, 10]), ("bb", 300, [0, 1])), ["gone, and not told", "told, and not gone"]),
+        (told(("aa", 300, [3, 5, 9, 10]), ("bb", 600, [0, 1]), ("bb", 600, [0, 1])), ["told 2 times"]),
+        (
+            told(("aa", 300, [3, 5, 9, 10]), ("bb", 600, [0, 1]), state="unknown"),
+            ["called unknown, and it is incomplete"],
+        ),
+        (told(state="complete"), ["called complete, and it is incomplete", *["gone, and not told"] * 4]),
+    ],
+)
+def test_it_tells_a_gap_that_is_told_too_wide_too_narrow_or_elsewhere(
+    audit: dict[str, object], wrong: list[str]
+) -> None:
+    assert [text.split(":")[0] for text in gap_differences(audit, GONE)] == wrong
+
+
+def test_it_takes_no_gap_where_nothing_is_gone() -> None:
+    assert gap_differences(told(state="complete"), ()) == []
+    assert gap_differences(told(state="incomplete"), ()) == ["called incomplete, and it is complete"]
+    assert gap_differences(told(("aa", 300, [3, 4])), ()) != []
 
 
 def test_a_writers_ledger_is_its_file(tmp_path: Path) -> None:

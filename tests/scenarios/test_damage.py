@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import random
 import re
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from protocol.link import open_asker
 from protocol.messages import Hello, No, Ok, Put
 from tests.porter.making import packets_of
 from tests.scenarios.arena import Arena
+from tests.scenarios.checker import Key, gap_differences, key_of, keys, packets_in
 from tests.scenarios.netted import Following, is_complete, page, until
 from tests.scenarios.reading import HOST
 from tests.scenarios.writing import Writer
@@ -157,19 +159,43 @@ def test_C15_damage_on_one_disk_is_read_around_and_said(arena: Arena, harm: Call
     assert arena.buck(0).running()
 
 
+def packet_files(disk: Path) -> list[Path]:
+    return [path for path in disk.rglob("*") if path.suffix in (".open", ".closed")]
+
+
+def destroy(part: Path, doomed: Collection[Key]) -> None:
+    """Zeros over these packets."""
+    data = part.read_bytes()
+    for packet in packets_in(part):
+        if key_of(packet) in doomed:
+            data = data.replace(packet, bytes(len(packet)))
+    part.write_bytes(data)
+
+
 def test_every_copy_gone_is_a_gap_that_is_named(arena: Arena) -> None:
-    writer = fed(arena)
-    for i in range(3):
-        arena.buck(i).kill()
-        for disk in arena.cluster.disk_folders(i):
-            for part in disk.rglob("*.open"):
+    """First with one packet gone everywhere, then with all: the audit tells exactly these."""
+    writers = [fed(arena), fed(arena)]
+    for some in (True, False):
+        for i in range(3):
+            assert arena.buck(i).stop() == 0
+        parts = [part for i in range(3) for disk in arena.cluster.disk_folders(i) for part in packet_files(disk)]
+        if some:
+            there = keys(parts)
+            gone = {min(there)}
+            for part in parts:
+                destroy(part, gone)
+            assert keys(parts) == there - gone != set()
+        else:
+            gone = there
+            for part in parts:
                 part.unlink()
-        arena.restart(i)
-    done = arena.cluster.porter("audit", check=False)
-    assert done.returncode == 1, done.stdout.decode()
-    assert done.stdout.decode().split()[-1] == "incomplete"
-    done = arena.cluster.porter("cat", HOST, str(writer.path), check=False)
-    assert done.returncode != 0
+        for i in range(3):
+            arena.restart(i)
+        done = arena.cluster.porter("audit", "--deep", "--json", check=False)
+        assert gap_differences(json.loads(done.stdout), gone) == []
+        assert done.returncode == 1
+    for writer in writers:
+        assert arena.cluster.porter("cat", HOST, str(writer.path), check=False).returncode != 0
 
 
 # --- the archive ------------------------------------------------------------------------------------------------------

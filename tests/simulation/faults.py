@@ -56,10 +56,11 @@ async def kill(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def power(fleet: Fleet, fault: Fault) -> AsyncIterator[None]:
-    """Without power for a while: what was not fsynced may be gone; with `metadata` names and lengths are all there."""
+    """Without power for a while: what was not fsynced may be gone. With a value all names stay: see `_keep_names`."""
     for name in fault.names:
-        if fault.value == "metadata":
-            _keep_names(fleet.world.host(name).platter.root, empty=len(name) % 2 == 0)
+        if fault.value:
+            host = fleet.world.host(name)
+            _keep_names(host.platter.root, str(fault.value), host.rng)
         fleet.cut_power(name)
     yield
     for name in fault.names:
@@ -269,17 +270,21 @@ def _ways(fleet: Fleet, name: str) -> list[tuple[str, str]]:
     return [way for other in others for way in ((name, other), (other, name))]
 
 
-def _keep_names(folder: Folder, empty: bool) -> None:
-    """Names are on the device before the data: files are empty behind what was synced, or zeros."""
+def _keep_names(folder: Folder, how: str, rng: random.Random) -> None:
+    """Names are on the device before the data: behind what was synced a file is `empty`, has as many `zeros`, or has
+    some of its `sectors`, and zeros in place of the others."""
     folder.fsync()
     for node in folder.names.values():
         if isinstance(node, Folder):
-            _keep_names(node, empty)
-        else:
-            size = len(node.data)
+            _keep_names(node, how, rng)
+            continue
+        if how == "empty":
             del node.data[node.synced :]
-            node.data.extend(bytes(0 if empty else size - node.synced))
-            node.fsync()
+        for at in range(node.synced, len(node.data), SECTOR):
+            end = min(at + SECTOR, len(node.data))
+            if how == "zeros" or rng.random() < 0.5:
+                node.data[at:end] = bytes(end - at)
+        node.fsync()
 
 
 def _files(folder: Folder, path: str) -> list[tuple[str, Inode]]:

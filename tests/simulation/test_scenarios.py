@@ -6,7 +6,8 @@ import trio
 
 from tests.simulation.cluster import Fleet, Shape
 from tests.simulation.faults import Fault
-from tests.simulation.machine import START_NS
+from tests.simulation.loss import packets_in, stored
+from tests.simulation.machine import NS, START_NS
 from tests.simulation.seeds import Plan, run_plan
 
 BUCKS = ("b1", "b2", "b3", "b4")
@@ -60,9 +61,10 @@ def test_C9_power_of_all_bucks_at_once_with_tailers_alive() -> None:
 
 
 def test_C10_power_cut_that_keeps_names_and_lengths_but_no_data() -> None:
-    """Files come back empty, or full of zeros, of one buck after another and of a tailer."""
-    names = ("b1", "t1", "b2", "b3")
-    run_plan(planned(*(Fault(8.0 + 9.0 * i, "power", (name,), 2.0, "metadata") for i, name in enumerate(names))))
+    """Files come back empty, full of zeros, or with zeros in the middle of packets, of one host after another."""
+    how = ("b1", "sectors"), ("t1", "zeros"), ("b2", "zeros"), ("b3", "sectors"), ("t2", "sectors"), ("b4", "empty")
+    faults = [Fault(8.0 + 9.0 * at, "power", (name,), 2.0, value) for at, (name, value) in enumerate(how)]
+    run_plan(planned(*faults, seed=4, duration=70.0))  # nobody prunes in this one
 
 
 def test_C16_partitions_of_every_shape() -> None:
@@ -138,5 +140,21 @@ def test_C22_a_resend_while_the_first_pair_comes_back() -> None:
 
 
 def test_C36_lines_of_any_time_are_filed_once() -> None:
-    """At the edges of windows, delayed, days old, early, and of 1970."""
-    run_plan(replace(planned(Fault(15.0, "kill", ("b1",), 3.0)), strange=1.0, seed=36))
+    """At the edges of windows, delayed, days old, early, and of 1970: in their own window if it is near, else in that
+    of their arrival."""
+    fleets: list[Fleet] = []
+
+    async def probe(fleet: Fleet) -> None:
+        fleets.append(fleet)
+
+    run_plan(
+        replace(planned(Fault(15.0, "kill", ("b1",), 3.0)), strange=1.0, seed=40), probe
+    )  # nobody prunes in this one
+    [fleet] = fleets
+    start, end = START_NS // NS, START_NS // NS + 70
+    files = [node for name in fleet.bucks for node in stored(fleet.world.host(name).platter.root)]
+    buckets = {header.bucket for node in files for _, _, header in packets_in(node.data)}
+    own = {bucket for bucket in buckets if bucket < start - 10}
+    assert own, "lines of two hours ago are in their own windows"
+    assert all(start - 7_220 < bucket < end - 7_200 for bucket in own), "what is older than a day isn't"
+    assert max(buckets) <= end, "nothing is filed an hour or days ahead"
