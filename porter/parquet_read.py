@@ -55,7 +55,7 @@ class RowGroups:
             self._file = pq.ParquetFile(
                 reader, read_dictionary=TEXT_NAMES, pre_buffer=False, page_checksum_verification=True
             )
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # KeyError: a column's name was changed
             raise FormatError(f"{name}: not a Parquet file ({_said(error)}); was the object changed?") from error
         if self._file.schema_arrow.names != SCHEMA.names:
             raise FormatError(f"{name}: columns {self._file.schema_arrow.names}, not the archive's: written by others?")

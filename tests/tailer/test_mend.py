@@ -151,7 +151,7 @@ def test_one_seal_covers_the_windows_in_which_no_buck_was_there() -> None:
             buck.start(nursery)
         await trio.sleep(2 * WIDTH)
         seals = seals_of(*bucks)
-        assert len(seals) <= 2
+        assert len(seals) <= 3, "one for all the time without bucks, and one for each window since"
         assert stated(seals) == list(range(5))
         assert not tailer.journal.ledger.entries
 
