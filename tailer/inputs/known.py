@@ -34,6 +34,7 @@ class Known:
         self.disk = disk
         self.naming = naming
         self.follows: dict[Key, Follow] = {}
+        naming.is_followed = self.follows.__contains__
         self.by_name: dict[bytes, Follow] = {}
         self.counts: Counter[str] = naming.counts
         self.note_unread: Callable[[int, Class], None] = lambda size, kind: None  # of a file that went unread

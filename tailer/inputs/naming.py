@@ -13,7 +13,7 @@ have of a stream (`coverage`) is not read twice.
 import itertools
 import posixpath
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from protocol.identity import head_hash
@@ -102,7 +102,10 @@ class Naming:
         self._former = former or Former()
         self._coverage = {**self._former.coverage, **(coverage or {})}
         self._heads: dict[bytes, set[Follow]] = {}
-        self._generations: dict[Place, int] = dict(self._former.used)
+        self.is_followed: Callable[[Key], bool] = lambda key: False  # is there a file under it now?
+        self._generations: dict[Key, dict[bytes, int]] = {}  # of a file, by the hash of its head
+        for (key, head), generation in self._former.used.items():
+            self._generations.setdefault(key, {})[head] = generation
         self._lost = Lost()
         self._newest_ns = 0  # no file known before the restart was born later
         for state in (*self._former.lost, *states):
@@ -238,7 +241,7 @@ class Naming:
         covered = self._coverage.get(stream) or Ranges()
         if covered and covered.last >= follow.open().size():  # the bucks hold more of it: it was cut since
             follow.is_first = False
-            generation = max(generation, self._generations.get((follow.key, head_hash(head)), 0)) + 1
+            generation = max(generation, self._last_generation((follow.key, head_hash(head)))) + 1
             stream, covered = stream_of(follow.key, head, generation), Ranges()
         start = covered.first if covered and self._begin != "head" else self._start(follow, head)
         source = self._source(stream, follow.path, head, follow.seen.mtime_ns)
@@ -253,7 +256,11 @@ class Naming:
             return self._former.goes_on.pop(place)
         if place in self._former.used:
             follow.is_first = False  # it was written anew while nobody looked: all of it is new
-        return self._generations.get(place, -1) + 1
+        return self._last_generation(place) + 1
+
+    def _last_generation(self, place: Place) -> int:
+        """-1: there was none."""
+        return self._generations.get(place[0], {}).get(place[1], -1)
 
     def _start(self, follow: Follow, head: bytes) -> int:
         """Only what was there at the start may be skipped; what appears later is read from its head."""
@@ -268,7 +275,7 @@ class Naming:
 
     def _count_generation(self, key: Key, head: bytes, generation: int) -> None:
         place = (key, head_hash(head))
-        self._generations[place] = max(generation, self._generations.get(place, 0))
+        self._generations.setdefault(key, {})[place[1]] = max(generation, self._last_generation(place))
 
     def _enter(self, follow: Follow) -> None:
         self.changes += 1
@@ -293,6 +300,10 @@ class Naming:
         for forgotten in self._lost.add(state._replace(closed=True)):
             self._coverage.pop(forgotten.id, None)
             self._handle_of.pop(forgotten.id, None)
+            key = _key(forgotten)
+            known = self.is_followed(key) or key in self.awaited or any(_key(other) == key for other in self._lost)
+            if not known:
+                self._generations.pop(key, None)  # its file is gone for good
 
     def _forget_head(self, follow: Follow) -> None:
         alike = self._heads.get(follow.head, set())

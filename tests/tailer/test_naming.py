@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tailer.inputs import naming
+
 Hosts = Callable[..., Any]
 
 
@@ -264,3 +266,36 @@ async def test_T64_a_hole_at_the_head_is_read_as_if_nothing_had_been_read(host: 
     header, *rest = points_of(h)
     assert header // 10**8 == h.machine.start_ns // 10**9
     assert len(set(rest)) == 1
+
+
+async def test_of_files_that_are_long_gone_nothing_is_kept(
+    host: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that rotates for years: what is remembered doesn't grow with the number of its files."""
+    monkeypatch.setattr(naming, "LOST_MAX", 3)
+    h = host("*")
+    kept = []
+    for n in range(12):
+        (tmp_path / f"{n}").write_bytes(b"log %d\n" % n)
+        await h.look(1)
+        (tmp_path / f"{n}").unlink()
+        await h.settle(8)
+        kept.append(sum(len(one) for one in vars(h.known.naming).values() if hasattr(one, "__len__")))
+        kept[-1] += len(h.known.follows) + len(h.known.by_name) + len(h.reader.dirty) + len(h.reader._opened)
+    assert h.events == 12
+    assert kept[4:] == [kept[4]] * 8
+
+
+async def test_a_file_written_anew_often_is_another_stream_each_time(
+    host: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also once its first generations are forgotten: as long as it is there, none is used twice."""
+    monkeypatch.setattr(naming, "LOST_MAX", 2)
+    h = host("*")
+    texts = [b"head\n%d\n" % n for n in range(8)]
+    for text in texts:
+        (tmp_path / "a").write_bytes(b"")
+        await h.look(1)
+        (tmp_path / "a").write_bytes(text)
+        await h.settle(8)
+    assert h.streams("a") == texts
