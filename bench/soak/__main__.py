@@ -3,8 +3,8 @@
     make soak MINUTES=30            as it is meant: three bucks, two tailers, an archive and a prune run twice a minute
     make soak MINUTES=5 SEED=7      shorter, with other faults; RATE=50000 lines a second instead of 60 % of full
 
-Windows are of 5 s; what is archived and older than 20 s is pruned from the bucks, so that hundreds of buckets live, are
-archived, and forgotten. First it is measured how much these processes can take: lines are written as fast as the
+Windows are of 5 s; what is archived is pruned from the bucks, so that hundreds of buckets live, are archived, and
+forgotten. First it is measured how much these processes can take: lines are written as fast as the
 tailers bring them to the bucks, and an archive run carries them on; the smaller of both is *full*. Then the load is
 steady, the mixture of files changes, files are rotated and deleted, and every 20 s something fails. In the end all is
 delivered, audited, and compared: from bucks and archive together, through the reader; and from the archive alone, by
@@ -107,6 +107,12 @@ def _judged(where: str, judged: Judged) -> list[str]:
     return [f"checker, {where}: {len(judged.why)} differences"] if judged.why else []
 
 
+def let_go_of(soak: Soak) -> int:
+    """How many bucket files went after they were archived, on all bucks."""
+    disks = [disk for i in range(len(soak.cluster.bucks)) for disk in soak.cluster.disk_folders(i)]
+    return sum(1 for disk in disks for _ in disk.rglob("*.archived"))
+
+
 def memory(soak: Soak, follow: tuple[float, float]) -> list[str]:
     """A line for each process that lived long enough; those that are measured must be flat."""
     wrong = []
@@ -123,7 +129,9 @@ def memory(soak: Soak, follow: tuple[float, float]) -> list[str]:
     return wrong
 
 
-def summary(soak: Soak, asked: argparse.Namespace, full: tuple[float, float], rate: float, wrong: list[str]) -> str:
+def summary(
+    soak: Soak, asked: argparse.Namespace, full: tuple[float, float], rate: float, gone: int, wrong: list[str]
+) -> str:
     load, faults = soak.load, ", ".join(f"{count} x {what}" for what, count in soak.faults.count.items())
     jobs = ", ".join(f"{count} x {what}" for what, count in sorted(soak.porter.done.items()))
     peaks = [peak for _, peak in soak.porter.peaks if peak]
@@ -131,7 +139,8 @@ def summary(soak: Soak, asked: argparse.Namespace, full: tuple[float, float], ra
         f"soak: seed {asked.seed}, {asked.minutes:g} min, {round(asked.minutes * 60 / WIDTH_S)} windows, "
         f"{load.lines} lines, {load.size / 1e9:.1f} GB in {len(load.files)} files, {load.mixtures} mixtures; "
         f"full {min(full):.0f} lines/s (tailers {full[0]:.0f}, archive {full[1]:.0f}), load {rate:.0f}; "
-        f"faults: {faults}; porter: {jobs}, at most {max(peaks, default=0) / 1e6:.0f} MB; "
+        f"faults: {faults}; {gone} bucket files let go of; "
+        f"porter: {jobs}, at most {max(peaks, default=0) / 1e6:.0f} MB; "
         f"disk at most {soak.disk_max / 1e9:.1f} GB, the writer waited {load.waited_s:.0f} s for room; "
         + ("VALID" if not wrong else f"NOT VALID: {'; '.join(wrong)}")
     )
@@ -163,10 +172,13 @@ def main() -> int:
             wrong = judge(soak)
         except ClusterError as error:
             wrong = [str(error)]
-        wrong += memory(soak, follow)
+            gone = let_go_of(soak)
+    wrong += memory(soak, follow)
+    if gone < asked.minutes * 60 / WIDTH_S:  # a third of what three bucks have
+        wrong.append(f"only {gone} bucket files were let go of")
     if soak.disk_max > DISK_MAX:
         wrong.append(f"disk: {soak.disk_max / 1e9:.1f} GB")
-    print(summary(soak, asked, full, rate, wrong))
+    print(summary(soak, asked, full, rate, gone, wrong))
     if wrong:
         print(f"what is left of it: {root}")
     else:

@@ -18,7 +18,7 @@ from bench.soak.faults import Faults
 from bench.soak.jobs import Porter
 from bench.soak.load import SHARES, Load
 
-OLDER_S, ARCHIVE_EVERY_S = 20, 30.0
+ARCHIVE_EVERY_S = 30.0
 SAMPLE_S, DISK_S = 1.0, 10.0
 DELETE_S = 60.0  # a tailer can be killed in the half of it that is calm
 SMALL_DISK = 2 << 30
@@ -50,7 +50,7 @@ class Soak:
         self.http = {name: _free_port() for name in SHARES}
         self.tailers = {name: self.follow(name) for name in SHARES}
         self.objects = Objects(self.archive)
-        self.porter = Porter(cluster, self.archive, f"{OLDER_S}s", ARCHIVE_EVERY_S)
+        self.porter = Porter(cluster, self.archive, ARCHIVE_EVERY_S)
         self.faults = Faults(cluster, self.tailers, self.follow, self.porter, seed)
         self.memory: dict[str, list[tuple[float, int]]] = {}
         self.disk_max = 0
@@ -69,7 +69,7 @@ class Soak:
         self._target = float(BACKLOG)
         self._pump(FULL_WARM_S)
         begin, before = time.monotonic(), self._delivered()
-        porter = Porter(self.cluster, self.archive, "0s", float("inf"))
+        porter = Porter(self.cluster, self.archive, float("inf"))
         while not porter.poll(time.monotonic()):
             self._pump(STEP_S)
         archived = sum(self.objects.look().values()) / (time.monotonic() - begin)

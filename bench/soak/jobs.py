@@ -1,8 +1,7 @@
 """The porter's timetable in the soak: an archive run, then a prune run, then a pause, and so on; each can be killed.
 
-What a run that was killed, or ended with a shortfall, has left undone is for the next one. An archive run takes
-whatever there is: an age would hold up the whole hour, in which there is always something young. What is old enough is
-pruned.
+What a run that was killed, or ended with a shortfall, has left undone is for the next one. Both take whatever there is,
+whatever its age: an hour is archived and let go of as a whole, and in this one there is always something young.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ LEAST_S = 0.7  # a run younger than that has hardly begun
 class Porter:
     """`poll` it now and then."""
 
-    def __init__(self, cluster: Cluster, archive: Path, older: str, every_s: float) -> None:
-        self.cluster, self.archive, self.older, self.every_s = cluster, archive, older, every_s
+    def __init__(self, cluster: Cluster, archive: Path, every_s: float) -> None:
+        self.cluster, self.archive, self.every_s = cluster, archive, every_s
         self.done: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.peaks: list[tuple[float, int]] = []
@@ -35,7 +34,7 @@ class Porter:
         if self.process is None:
             if now >= self._due:
                 self._due = now + self.every_s
-                self._start("archive", "--older", "0s")
+                self._start("archive")
             return False
         if self.process.running():
             with contextlib.suppress(OSError, KeyError):  # it has just ended
@@ -68,10 +67,10 @@ class Porter:
             self.peaks.append((now, self._peak))
         self.process = None
         if name == "archive" and now != float("inf"):
-            self._start("prune", "--older", self.older)
+            self._start("prune")
         return name == "archive" and code in (0, 3)
 
-    def _start(self, name: str, *options: str) -> None:
-        command = self.cluster.porter_command(name, "--archive", str(self.archive), *options)
+    def _start(self, name: str) -> None:
+        command = self.cluster.porter_command(name, "--archive", str(self.archive), "--older", "0s")
         self.process = Process(f"porter {name}", command[2:], self.cluster.logs / f"porter-{name}.log")
         self.name, self._began, self._peak = name, time.monotonic(), 0
