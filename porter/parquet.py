@@ -205,9 +205,10 @@ def _optional(values: np.ndarray, absent: int) -> pa.Array:
 
 def _names(indexes: memoryview, names: Sequence[str]) -> pa.Array:
     found = np.frombuffer(indexes, np.uint8)
-    return pa.DictionaryArray.from_arrays(
-        pa.array(found.astype(np.int32), mask=found == 255), pa.array(names, pa.string())
-    )
+    absent = found == 255
+    # 0 beneath what is absent: where dictionaries are unified, Arrow looks up the indexes of nulls too.
+    places = np.where(absent, 0, found).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(places, mask=absent), pa.array(names, pa.string()))
 
 
 def _repeat(values: Sequence[object], counts: Sequence[int], kind: pa.DictionaryType) -> pa.Array:

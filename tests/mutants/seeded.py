@@ -30,7 +30,7 @@ def mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
     return Mutant(name, (Edit(file, old, new),), tests)
 
 
-PUT = "        stored = await self.home.store.put(packet)\n"
+PUT = "        stored = await self.home.store.put(packet, packet.header.tailer)\n"
 ACK_FIRST = "        await self.link.send(m.Ok(message.ask, 1, False))\n" + PUT + "        return\n"
 GO = "            await self._store.machine.slow(self._store.machine.disk.unlink, part.path)\n"
 BEFORE_REMNANT = '            faultpoint("buck.pruning.before_remnant")\n'

@@ -165,6 +165,16 @@ def test_a_rare_word_is_found_by_a_plain_query(tmp_path: Path) -> None:
     assert found == [(" a xylophone",)]
 
 
+def test_no_index_leads_out_of_its_dictionary_not_even_beneath_a_null() -> None:
+    (packet,) = packets_of({b"/a": b"".join(line + b"\n" for line in LINES)})
+    batch = columns(block_of(packet))
+    for name in ("shn", "app", "format"):
+        column = batch[name]
+        assert 0 < column.null_count < len(column)
+        beneath = np.frombuffer(column.indices.buffers()[1], np.int32)[: len(column)]
+        assert 0 <= beneath.min() <= beneath.max() < len(column.dictionary)
+
+
 def test_an_object_that_was_changed_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     write(path, parts_of(packets_of({b"/a": b"".join(b"some line %d\n" % i for i in range(9999))})))
