@@ -172,7 +172,7 @@ def main() -> int:
             wrong = judge(soak)
         except ClusterError as error:
             wrong = [str(error)]
-            gone = let_go_of(soak)
+        gone = let_go_of(soak)
     wrong += memory(soak, follow)
     if gone < asked.minutes * 60 / WIDTH_S:  # a third of what three bucks have
         wrong.append(f"only {gone} bucket files were let go of")
