@@ -5,7 +5,7 @@ What a test wants of one it sets: `refuse`, `refuse_seals` and `refuse_receipts`
 question is kept in `asked`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -50,7 +50,7 @@ from tailer.journal import Journal
 from tailer.members import Members
 from tailer.mend import Mender
 from tailer.send import Sender
-from tests.simulation.machine import SimMachine, World
+from tests.simulation.machine import SimMachine, World, simulate
 from tests.tailer.journals import KEY, draft, open_journal
 
 PORT = 7000
@@ -286,3 +286,22 @@ def cluster(world: World, nursery: trio.Nursery, count: int, **options: object) 
         buck.peers = bucks
         buck.start(nursery)
     return bucks
+
+
+def run(scenario: Callable[[World, trio.Nursery], Awaitable[None]], seed: int = 1) -> None:
+    """A scenario in virtual time; what it started ends with it."""
+
+    async def main(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            await scenario(world, nursery)
+            nursery.cancel_scope.cancel()
+
+    simulate(seed, main)
+
+
+async def begun(world: World, nursery: trio.Nursery, count: int) -> tuple[list[FakeBuck], Sending]:
+    """So many bucks, and a sender that is linked to all of them."""
+    bucks = cluster(world, nursery, count)
+    tailer = await start_sending(world, nursery, bucks)
+    await until(lambda: len(tailer.members.linked()) == count and tailer.members.heard)
+    return bucks, tailer

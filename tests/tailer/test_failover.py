@@ -1,7 +1,7 @@
 """How soon a packet is on two bucks when one dies, stops, vanishes or is slow; and how calmly tailers come back."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -9,30 +9,12 @@ import trio
 
 from protocol.messages import Put
 from tailer.send import ACK_TIMEOUT_S, SPARE_MAX, WINDOW_PACKETS
-from tests.simulation.machine import World, simulate
-from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
-
-Scenario = Callable[[World, trio.Nursery], Awaitable[None]]
+from tests.simulation.machine import World
+from tests.tailer.fake_bucks import FakeBuck, Sending, begun, cluster, run, start_sending, until
 
 BACK_S = 1.0  # from a second buck's return to the last packet that waited for it
 ACK_S = 1.0  # the time-out that is promised, and what may come on top
 SPARE_S = 0.3
-
-
-def run(scenario: Scenario, seed: int = 1) -> None:
-    async def main(world: World) -> None:
-        async with trio.open_nursery() as nursery:
-            await scenario(world, nursery)
-            nursery.cancel_scope.cancel()
-
-    simulate(seed, main)
-
-
-async def begun(world: World, nursery: trio.Nursery, count: int) -> tuple[list[FakeBuck], Sending]:
-    bucks = cluster(world, nursery, count)
-    tailer = await start_sending(world, nursery, bucks)
-    await until(lambda: len(tailer.members.linked()) == count and tailer.members.heard)
-    return bucks, tailer
 
 
 class Stopwatch:

@@ -1,13 +1,12 @@
 """Packets over ways of 100 kB/s: as long as bytes are taken nothing is cut off, and little is sent more than once."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
-from tests.simulation.machine import World, simulate
-from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
+from tests.simulation.machine import World
+from tests.tailer.fake_bucks import FakeBuck, begun, run
 
 RATE = 100_000  # bytes a second, from the tailer to each buck
 COPIES = 2
@@ -32,22 +31,6 @@ class Way:
 def slow_down(world: World, bucks: list[FakeBuck]) -> None:
     for buck in bucks:
         world.network.rates["tailer", buck.name] = RATE
-
-
-def run(scenario: Callable[[World, trio.Nursery], Awaitable[None]], seed: int) -> None:
-    async def main(world: World) -> None:
-        async with trio.open_nursery() as nursery:
-            await scenario(world, nursery)
-            nursery.cancel_scope.cancel()
-
-    simulate(seed, main)
-
-
-async def begun(world: World, nursery: trio.Nursery, count: int) -> tuple[list[FakeBuck], Sending]:
-    bucks = cluster(world, nursery, count)
-    tailer = await start_sending(world, nursery, bucks)
-    await until(lambda: len(tailer.members.linked()) == count and tailer.members.heard)
-    return bucks, tailer
 
 
 @pytest.mark.parametrize("seed", [1, 2])
