@@ -89,8 +89,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while size := a.recv_into(room):
                 self._open[way].wait()
+                self.carried[way] += size  # before it goes: who has received it may look at once
                 self._carry_piece(b, room[:size])
-                self.carried[way] += size
         self._open[way].wait()  # an end is held back as well
         self._cut(link)
 
