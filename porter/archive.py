@@ -1,6 +1,7 @@
 """`porter archive`: hours of buckets become parts of the archive, written once, read back, verified, and judged.
 
-    due       hours whose buckets are all older than 48 h (`--older`) and quiet for one; the oldest first
+    due       hours whose buckets are all older than 48 h (`--older`) and quiet for one; the oldest first. And what is
+              archived already, when a seal of it comes that no verdict names: bucks may hold nothing of it any more
     gather    every packet of the hour but those that an earlier part of it holds
     write     one part (`hour.py`), put if nobody was faster; whoever was slower reads the new footer and starts again
     judge     a verdict beside it (`judgement.py`): complete, incomplete, unknown, as of which seals, over which objects
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,11 +23,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from porter.archived import Archive
-from porter.carried import carried
+from porter.carried import carried, reopened
 from porter.catalog import HOUR_S, PartName, hour_of
 from porter.claims import Claims
 from porter.cluster import Bucket, Cluster
 from porter.coverage import Coverage
+from porter.document import opened
 from porter.footer import Footer, held_in
 from porter.gather import Epoch, survey
 from porter.hour import Hour, UnsteadyError
@@ -35,6 +38,7 @@ from porter.part import PartWriter
 from porter.roster import ask_roster, look_at_verdicts
 from porter.shelf import Shelf
 from porter.signed import Signed
+from protocol.errors import FormatError
 from protocol.limits import LATE_S
 from protocol.packet import Key
 from protocol.ranges import Ranges
@@ -112,8 +116,10 @@ class Archiver:
         with self._archive:
             self._judge.healed = await self._files_without_hole(seals)
             self._judge.seen = await ask_roster(self._cluster)
-            await look_at_verdicts(self._archive, self._judge.seen)
-            for hour in range(await self._first(min(hours)), max(hours) + 1, HOUR_S) if hours else ():
+            verdicts = await self._archive.verdicts()
+            look_at_verdicts(verdicts, self._judge.seen)
+            between = range(await self._first(min(hours)), max(hours) + 1, HOUR_S) if hours else ()
+            for hour in sorted(reopened(seals, *_named(verdicts)).union(between)):
                 if hour not in left:
                     tell(len(done), PartName(self._env, hour, "p", 0).text)
                     done.append(await self._hour(hour, hours.get(hour, []), seals))
@@ -198,6 +204,18 @@ class Archiver:
             empty = PartWriter(Path(folder, "part"), Footer(self._env, self._cluster.width, name.hour), 0)
             await self._machine.slow(empty.close, ())
             await self._machine.slow(empty.put, self._objects, name)
+
+
+def _named(verdicts: Iterable[tuple[PartName, bytes]]) -> tuple[Mapping[bytes, Ranges], Collection[int]]:
+    """The seals that verdicts name, and the hours that have one. What can't be believed names nothing."""
+    named: defaultdict[bytes, Ranges] = defaultdict(Ranges)
+    hours = set()
+    for name, data in verdicts:
+        hours.add(name.hour)
+        with suppress(FormatError):  # an audit says so; its hour is judged anew
+            for tailer, (numbers, _) in opened(str(name), data).seals.items():
+                named[tailer] |= numbers
+    return named, hours
 
 
 def _without(held: Mapping[tuple[bytes, int], Ranges]) -> Callable[[Epoch, Ranges], Ranges]:

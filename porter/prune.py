@@ -3,7 +3,8 @@
     due       hours of which bucks still hold packets, as `archive.py` says it: older than `--older`, and quiet
     verify    the hour's last verdict, its signature, and every part that it names, read whole: is it that very object?
               Where the verdict is another porter's, and none of `--keys`, the parts' rows are proved too
-    state     a bucket at a time: which packets are in those parts, by key and content, signed with this porter's key
+    state     a bucket at a time: which packets are in those parts, by key and content, signed with this porter's key.
+              Only those that a seal states, or whose tailer is retired: nobody can say yet that the others are all
     let go    every buck drops the bucket files of which all packets are named, and keeps the others (buck/pruning.py)
 
 Run it twice, or on two hosts at once: what is gone is gone. Killed anywhere, it has at most done less. A buck that was
@@ -13,10 +14,11 @@ away is told by the next run. Two packets of one key are never named: whoever ho
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -30,6 +32,7 @@ from porter.gather import survey
 from porter.member import Member, said
 from porter.objects import Objects, ObjectsError
 from porter.proof import damage_of
+from porter.roster import ask_roster
 from porter.signed import Signed
 from protocol.errors import FormatError, ProtocolError
 from protocol.limits import STATEMENT_PACKETS_MAX
@@ -93,6 +96,8 @@ async def prune(
     `keys`: public keys of porters whose verdicts are believed as our own are.
     """
     trusted = frozenset(keys) | {cluster.key.public}
+    sealed = Signed((await cluster.seals()).seals)
+    retired = {one.node for one in (await ask_roster(cluster)).retired.values()}
     held = [bucket for bucket in await cluster.buckets() if bucket.packets]
     hours = due(held, cluster.width, await cluster.time_s(), older_s)
     done: list[Let] = []
@@ -107,8 +112,18 @@ async def prune(
                 let.troubles[str(error)] = None
                 continue
         if proven is not None:
-            await _let_go(cluster, proven, [one.bucket for one in buckets], let, dry_run)
+            named = await cluster.machine.slow(named_in, proven.footers, sealed, retired)
+            _note_unsealed(named.unsealed, cluster, let)
+            await _let_go(cluster, proven, named.contents, [one.bucket for one in buckets], let, dry_run)
     return done
+
+
+def _note_unsealed(unsealed: Mapping[bytes, int], cluster: Cluster, let: Let) -> None:
+    for tailer, count in sorted(unsealed.items()):
+        let.troubles[
+            f"{count} packets of tailer {tailer.hex()} are archived, and no seal states them yet: they stay until it "
+            "comes back, or `porter retire` takes it off the roster"
+        ] = None
 
 
 async def _verify(archive: Archive, trusted: frozenset[bytes], let: Let) -> _Proven | None:
@@ -146,29 +161,48 @@ async def _proved(archive: Archive, part: PartName, let: Let) -> bool:
     return True
 
 
-def named_in(footers: Iterable[Footer]) -> dict[int, Contents]:
-    """Bucket -> the packets in these parts, each with how its content begins; no key that two packets share. Pure."""
+class Nameable(NamedTuple):
+    """The packets of some parts."""
+
+    contents: dict[int, Contents]  # by bucket
+    unsealed: Counter[bytes]  # of each tailer, how many can't be named yet
+
+
+def named_in(footers: Sequence[Footer], sealed: Signed, retired: Collection[bytes]) -> Nameable:
+    """The packets in these parts, each with how its content begins; no key that two packets share.
+
+    A seal must state it, one of those that bucks have (`sealed`) or parts carry, unless its tailer is `retired`. Pure.
+    """
     found: defaultdict[int, Contents] = defaultdict(dict)
     twins: set[tuple[int, tuple[bytes, int], int]] = set()
-    for footer in footers:
-        signed = Signed(map(Seal.read, footer.seals))
-        for batch in footer.packets:
-            epoch = batch.tailer, batch.epoch
-            contents = found[batch.bucket].setdefault(epoch, {})
-            stated = signed.contents(*epoch, batch.bucket)
-            for number in batch.numbers.numbers():
-                content = batch.contents.get(number, stated.get(number, b""))[:CONTENT_SIZE]
-                if number in contents or len(content) < CONTENT_SIZE:
-                    twins.add((batch.bucket, epoch, number))
+    unsealed: Counter[bytes] = Counter()
+    carried = Signed(Seal.read(data) for footer in footers for data in footer.seals)
+    for batch in (batch for footer in footers for batch in footer.packets):
+        epoch = batch.tailer, batch.epoch
+        contents = found[batch.bucket].setdefault(epoch, {})
+        stated = {**sealed.contents(*epoch, batch.bucket), **carried.contents(*epoch, batch.bucket)}
+        for number in batch.numbers.numbers():
+            content = batch.contents.get(number, stated.get(number, b""))[:CONTENT_SIZE]
+            if number in contents or len(content) < CONTENT_SIZE:
+                twins.add((batch.bucket, epoch, number))
+            elif number in stated or batch.tailer in retired:
                 contents[number] = content
+            else:
+                unsealed[batch.tailer] += 1
     for bucket, epoch, number in twins:
-        del found[bucket][epoch][number]
-    return dict(found)
+        found[bucket][epoch].pop(number, None)
+    return Nameable(dict(found), unsealed)
 
 
-async def _let_go(cluster: Cluster, proven: _Proven, buckets: Sequence[int], let: Let, dry_run: bool) -> None:
+async def _let_go(
+    cluster: Cluster,
+    proven: _Proven,
+    named: Mapping[int, Contents],
+    buckets: Sequence[int],
+    let: Let,
+    dry_run: bool,
+) -> None:
     """State the hour's buckets, one after another."""
-    named = await cluster.machine.slow(named_in, proven.footers)
     for bucket in buckets:
         contents = named.get(bucket, {})
         count = sum(map(len, contents.values()))
@@ -182,6 +216,9 @@ async def _let_go(cluster: Cluster, proven: _Proven, buckets: Sequence[int], let
             async with trio.open_nursery() as nursery:
                 for member in cluster.live:
                     nursery.start_soon(_tell, member, statement, let)
+        elif bucket in named:
+            let.kept += 1
+            let.troubles[f"bucket {bucket}: no packet may go: no seal states them, or two have one key"] = None
         else:
             let.kept += 1
             let.troubles[f"bucket {bucket}: nothing of it is in the archive: run `porter archive` again"] = None
@@ -229,4 +266,4 @@ async def _look(cluster: Cluster, bucket: int, contents: Contents, let: Let) -> 
             let.packets += (mine & numbers.get((epoch.tailer, epoch.epoch), Ranges())).count
     rest = sum((mine - numbers.get((e.tailer, e.epoch), Ranges())).count for e, mine in found.union().items())
     if rest:
-        let.troubles[f"bucket {bucket}: {rest} packets are not in the archive"] = None
+        let.troubles[f"bucket {bucket}: {rest} packets are not in the archive, or may not go yet"] = None

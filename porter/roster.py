@@ -20,7 +20,7 @@ from protocol.messages import Roster, RosterIs
 from protocol.roster import Expected, Retirement
 
 if TYPE_CHECKING:
-    from porter.archived import Archive
+    from porter.catalog import PartName
     from protocol.trust import Trust
 
 __all__ = ["Seen", "ask_roster", "look_at_verdicts"]
@@ -83,9 +83,9 @@ class Seen:
         return {"roster": rows, "retired": [base64.b85encode(data).decode() for data in sorted(self.retired)]}
 
 
-async def look_at_verdicts(archive: Archive, seen: Seen) -> None:
+def look_at_verdicts(verdicts: Iterable[tuple[PartName, bytes]], seen: Seen) -> None:
     """What the last verdict of each hour in the archive says of the roster."""
-    for name, text in await archive.verdicts():
+    for name, text in verdicts:
         seen.add_verdict(str(name), name.env, text)
 
 

@@ -92,6 +92,30 @@ async def test_seals_that_come_after_their_hours_part_get_a_part_without_rows_an
     assert not proved.damage
 
 
+async def test_seals_that_come_when_bucks_have_let_go_of_their_packets_get_a_part_and_a_verdict_all_the_same() -> None:
+    """First of the last packets, then that the hour is whole; and only once."""
+    bucks, objects = bucks_of(2), MemoryObjects()
+    tailer = read_in_pieces()
+    spread(bucks, tailer)
+    chain = Chain(tailer)
+    half = len(tailer.packets) // 2
+    bucks[0].seals = [chain.seal(tailer.packets[:half]).data]
+    await archive(bucks, objects)
+    for buck in bucks:
+        buck.packets.clear()
+    assert await archive(bucks, objects) == []
+    bucks[1].seals = [chain.seal(tailer.packets[half:]).data]
+    (report,) = await archive(bucks, objects)
+    assert (report.state, report.packets) == ("unknown", 0)
+    bucks[0].seals.append(chain.seal([], until=HOUR + 7200).data)
+    (report,) = await archive(bucks, objects)
+    assert report.state == verdict(objects)["state"] == (await audited(objects)).verdict.state == "complete"
+    newcomer = FakeTailer("newcomer")  # whose first seal says nothing of what was before it
+    newcomer.read(b"/b", b"line\n", bucket=HOUR + 7200)
+    bucks[0].seals.append(Chain(newcomer).seal(newcomer.packets, until=HOUR + 7260).data)
+    assert await archive(bucks, objects) == []
+
+
 async def test_that_a_tailer_still_lives_is_worth_no_part() -> None:
     bucks, objects = bucks_of(2), MemoryObjects()
     tailer = read_in_pieces()

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pytest
-
 from porter.catalog import parts
 from porter.document import opened, signed
 from porter.objects import MemoryObjects, digest
 from porter.prune import Let, named_in, prune
+from porter.signed import Signed
 from protocol.identity import NodeKey
 from protocol.packet import Key
+from protocol.roster import Retirement
 from tests.porter.archiving import HOUR, archive, footers, spread
 from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of, node_key
 from tests.porter.sealing import Chain
 from tests.porter.tampering import rewrite
 
-STRANGER = node_key("another porter")
+STRANGER, ADMIN = node_key("another porter"), node_key("admin")
+NOTHING_MORE: tuple[Signed, tuple[bytes, ...]] = Signed(()), ()
 
 
 def fleet(sealed: bool = True) -> tuple[list[FakeBuck], FakeTailer]:
@@ -44,9 +45,8 @@ async def run(
     return done, {Key(one.tailer, one.epoch, number) for one in named for number in one.numbers.numbers()}
 
 
-@pytest.mark.parametrize("sealed", [True, False])
-async def test_every_archived_packet_is_named_with_its_content_to_every_buck(sealed: bool) -> None:
-    bucks, tailer = fleet(sealed)
+async def test_every_archived_packet_is_named_with_its_content_to_every_buck() -> None:
+    bucks, tailer = fleet()
     objects = MemoryObjects()
     await archive(bucks, objects)
     (let,), named = await run(bucks, objects)
@@ -60,6 +60,23 @@ async def test_every_archived_packet_is_named_with_its_content_to_every_buck(sea
             wanted = {header.number: header.content[:16] for header in mine}
             assert dict(contents) == wanted
             assert (statement.verdict, statement.public) == (let.verdict, node_key("porter").public)
+
+
+async def test_D26_what_no_seal_states_is_not_named_unless_its_tailer_is_retired() -> None:
+    """Else a seal that comes late finds no packet on any buck, and says of nobody's packets whether they are all."""
+    bucks, tailer = fleet(sealed=False)
+    objects = MemoryObjects()
+    await archive(bucks, objects)
+    chain = Chain(tailer)
+    bucks[1].seals = [chain.seal(tailer.packets[:4]).data]  # after the part was written, and on one buck
+    (let,), named = await run(bucks, objects)
+    assert named == {packet.header.key for packet in tailer.packets[:4]}
+    assert (let.named, let.short) == (4, True)
+    assert f"2 packets of tailer {tailer.key.node.hex()} are archived, and no seal" in next(iter(let.troubles))
+    word = Retirement(ENV, tailer.key.node, "tailer", tailer.host, ADMIN.public, 1, 1, HOUR).signed(ADMIN)
+    bucks[0].retired.append(word.data)
+    (let,), named = await run(bucks, objects)
+    assert (len(named), let.named, let.troubles) == (6, 6, {})
 
 
 async def test_nothing_is_named_before_there_is_a_verdict_and_nothing_in_a_dry_run() -> None:
@@ -133,10 +150,17 @@ async def test_two_packets_of_one_key_are_not_named() -> None:
     objects = MemoryObjects()
     await archive(bucks, objects)
     (footer,) = footers(objects)
-    assert {n for some in named_in([footer]).values() for c in some.values() for n in c} == set(range(6))
+    assert {n for some in named_in([footer], *NOTHING_MORE).contents.values() for c in some.values() for n in c} == set(
+        range(6)
+    )
     batch = next(one for one in footer.packets if 2 in one.numbers)
     footer.packets.append(batch)
-    named = {n for some in named_in([footer]).values() for contents in some.values() for n in contents}
+    named = {
+        n
+        for some in named_in([footer], *NOTHING_MORE).contents.values()
+        for contents in some.values()
+        for n in contents
+    }
     assert named == set(range(6)) - set(batch.numbers.numbers())
     assert twin.header.key == tailer.packets[2].header.key
 
