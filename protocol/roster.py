@@ -15,20 +15,18 @@ more: nobody waits for its copies. Pure: who may sign, and where this is kept, i
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from protocol import limits
-from protocol.errors import FormatError, RosterError, VersionError
-from protocol.identity import NODE_SIZE, PUBLIC_SIZE, SIGNATURE_SIZE, NodeKey, verify
-from protocol.packed import Buffer, PackedError, pack, unpack_array
-from protocol.schema import Blob, Group, Number, SchemaError, Text, Word
+from protocol.envelope import Envelope
+from protocol.errors import RosterError
+from protocol.identity import NODE_SIZE, PUBLIC_SIZE, NodeKey
+from protocol.packed import Buffer
+from protocol.schema import Blob, Group, Number, Text, Word
 from protocol.seal import Seal
 
-MAGIC: Final = b"BUR1"
-PREFIX: Final = struct.Struct(">4sI")
 RETIRED_ROLES: Final = ("tailer", "buck")
 EXPECTED, GOODBYE, RETIRED = "expected", "goodbye", "retired"
 
@@ -68,34 +66,13 @@ class Retirement:
 
     def signed(self, key: NodeKey) -> Retirement:
         """The same with its signed form; RosterError if a reader would refuse it."""
-        if key.public != self.public:
-            raise RosterError("a retirement can only be signed by the key that it names")
         facts = (self.env, self.node, self.role, self.host, self.public, self.time_ns, self.seals, self.until)
-        body = pack((limits.ROSTER_VERSION, *facts))
-        data = PREFIX.pack(MAGIC, len(body)) + body
-        return Retirement.read(data + key.sign(data))
+        return Retirement.read(RETIREMENT.sign(key, *facts))
 
     @classmethod
     def read(cls, data: Buffer) -> Retirement:
         """The retirement in `data`, its signature checked. RosterError, or VersionError for a later version."""
-        data = bytes(data)
-        if not PREFIX.size + SIGNATURE_SIZE <= len(data) <= limits.RETIREMENT_SIZE_MAX:
-            raise RosterError(f"no retirement has {len(data)} bytes")
-        magic, size = PREFIX.unpack_from(data)
-        if magic != MAGIC or len(data) != PREFIX.size + size + SIGNATURE_SIZE:
-            raise RosterError("not a retirement, or not of the length that it says")
-        try:
-            row = unpack_array(data[PREFIX.size : -SIGNATURE_SIZE])
-            if row and row[0] != limits.ROSTER_VERSION and type(row[0]) is int:
-                raise VersionError(f"a retirement of version {row[0]}: this reads {limits.ROSTER_VERSION}")
-            _, env, node, role, host, public, time_ns, seals, until = _FIELDS.load(row)
-            found = cls(env, node, role, host, public, time_ns, seals, until, data)
-            verify(found.public, data[:-SIGNATURE_SIZE], data[-SIGNATURE_SIZE:])
-        except VersionError:
-            raise
-        except (PackedError, SchemaError, FormatError) as error:
-            raise RosterError(f"not a retirement: {error}") from error
-        return found
+        return replace(cls(*RETIREMENT.open(data)), data=bytes(data))
 
 
 def roster(
@@ -133,3 +110,6 @@ _FIELDS: Final = Group(
     Number(8), Text(limits.ENV_MAX), Blob(NODE_SIZE), Word("role", RETIRED_ROLES), Blob(0, limits.NAME_MAX),
     Blob(PUBLIC_SIZE), Number(64), Number(64), Number(32),
 )  # fmt: skip
+RETIREMENT: Final = Envelope(
+    b"BUR1", "retirement", limits.ROSTER_VERSION, limits.RETIREMENT_SIZE_MAX, _FIELDS, 5, RosterError
+)

@@ -26,7 +26,6 @@ was used twice: `chain` calls that a fork, and an audit says so.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -34,15 +33,14 @@ from typing import Any, Final, NamedTuple
 from blake3 import blake3
 
 from protocol import limits
-from protocol.errors import PacketError, SealError, VersionError
-from protocol.identity import DIGEST_SIZE, NODE_SIZE, PUBLIC_SIZE, SIGNATURE_SIZE, NodeKey, node_id, verify
-from protocol.packed import Buffer, PackedError, pack, unpack_array
+from protocol.envelope import Envelope
+from protocol.errors import PacketError, SealError
+from protocol.identity import DIGEST_SIZE, NODE_SIZE, PUBLIC_SIZE, NodeKey, node_id
+from protocol.packed import Buffer
 from protocol.packet import Class
 from protocol.ranges import Ranges
 from protocol.schema import Blob, Flag, Group, Many, Number, SchemaError, Set, Text
 
-MAGIC: Final = b"BUS1"
-PREFIX: Final = struct.Struct(">4sI")
 CONTENT_SIZE: Final = 16  # bytes of a packet's content in a seal: enough that nobody finds another with the same
 FIRST: Final = bytes(DIGEST_SIZE)  # `previous` of a chain's first seal
 _I64: Final = 1 << 63
@@ -88,36 +86,30 @@ class Seal:
     goodbye: bool = False  # only with closing
     data: bytes = field(default=b"", compare=False, repr=False)
 
-    def encode(self, key: NodeKey) -> bytes:
-        """The seal, signed; SealError if a reader would refuse it."""
-        if key.node != self.tailer or key.public != self.public:
-            raise SealError("a seal can only be signed by the tailer that it names")
-        sections = [_SECTION.dump(_section_row(section)) for section in self.sections]
-        facts = (self.number, self.previous, self.time_ns, self.until, _unsigned(self.offset_ns), self.crashes)
-        names = (limits.SEAL_VERSION, self.env, self.width, self.tailer, self.public, self.host)
-        body = pack((*names, *facts, self.closing, self.goodbye, sections))
-        if len(body) + PREFIX.size + SIGNATURE_SIZE > limits.SEAL_SIZE_MAX:
-            raise SealError(f"a seal of {len(body)} bytes: at most {limits.SEAL_SIZE_MAX}; state less at once")
-        data = PREFIX.pack(MAGIC, len(body)) + body
-        _parse(body)
-        return data + key.sign(data)
-
     def signed(self, key: NodeKey) -> Seal:
-        """The same with its signed form."""
-        return Seal.read(self.encode(key))
+        """The same with its signed form; SealError if a reader would refuse it."""
+        names = (self.env, self.width, self.tailer, self.public, self.host)
+        facts = (self.number, self.previous, self.time_ns, self.until, _unsigned(self.offset_ns), self.crashes)
+        sections = [_section_row(section) for section in self.sections]
+        return Seal.read(SEAL.sign(key, *names, *facts, self.closing, self.goodbye, sections))
 
     @classmethod
     def read(cls, data: Buffer) -> Seal:
         """The seal in `data`, its signature checked. SealError, or VersionError for one from a later version."""
-        data = bytes(data)
-        if len(data) < PREFIX.size + SIGNATURE_SIZE or len(data) > limits.SEAL_SIZE_MAX:
-            raise SealError(f"no seal has {len(data)} bytes")
-        magic, size = PREFIX.unpack_from(data)
-        if magic != MAGIC or len(data) != PREFIX.size + size + SIGNATURE_SIZE:
-            raise SealError("not a seal, or not of the length that it says")
-        seal = _parse(data[PREFIX.size : -SIGNATURE_SIZE], data)
-        verify(seal.public, data[:-SIGNATURE_SIZE], data[-SIGNATURE_SIZE:])
-        return seal
+        env, width, tailer, public, host, number, previous, time_ns, until, offset, *ends, rows = SEAL.open(data)
+        try:
+            sections = tuple([_read_section(row, width) for row in rows])
+        except (SchemaError, PacketError) as error:
+            raise SealError(f"not a seal: {error}") from error
+        if node_id(public) != tailer:
+            raise SealError("the key in the seal is not that of its tailer")
+        if sum(section.numbers.count for section in sections) > limits.SEAL_PACKETS_MAX:
+            raise SealError("the seal adds too many packets")
+        crashes, closing, goodbye = ends
+        if goodbye and not closing:
+            raise SealError("a goodbye that closes nothing")
+        facts = (env, width, tailer, public, host, number, previous, time_ns, until, _signed(offset))
+        return cls(*facts, crashes, closing, sections, goodbye, bytes(data))
 
     @property
     def digest(self) -> bytes:
@@ -165,11 +157,12 @@ _SECTION: Final = Group(
     Blob(0, CONTENT_SIZE * limits.SEAL_PACKETS_MAX), Set(), Number(64), Number(64),
     Flag(), Number(64), Number(32),
 )  # fmt: skip
-_SEAL: Final = Group(
+_FIELDS: Final = Group(
     Number(8), Text(limits.ENV_MAX), Number(32, 1, limits.WIDTH_MAX_S), Blob(NODE_SIZE), Blob(PUBLIC_SIZE),
     Blob(0, limits.NAME_MAX), Number(64), Blob(DIGEST_SIZE), Number(64), Number(32), Number(64), Number(64), Flag(),
     Flag(), Many(_SECTION, limits.SEAL_SECTIONS_MAX),
 )  # fmt: skip
+SEAL: Final = Envelope(b"BUS1", "seal", limits.SEAL_VERSION, limits.SEAL_SIZE_MAX, _FIELDS, 4, SealError)
 _NOT_LOST: Final = (1 << 64) - 1
 
 
@@ -178,28 +171,6 @@ def _section_row(section: Section) -> tuple[object, ...]:
     counts = (section.numbers, section.events, section.raw, section.contents, section.given_up, section.dropped, lost)
     ends = (section.read_again, section.unread, section.since)
     return (section.epoch, section.bucket, section.kind.code(), section.late, *counts, *ends)
-
-
-def _parse(body: bytes, data: bytes = b"") -> Seal:
-    try:
-        row = unpack_array(body)
-        if row and row[0] != limits.SEAL_VERSION and type(row[0]) is int:
-            raise VersionError(f"a seal of version {row[0]}: this reads {limits.SEAL_VERSION}")
-        _, *facts, sections = _SEAL.load(row)
-        env, width, tailer, public, host, number, previous, time_ns, until, offset, crashes, *ends = facts
-        read = tuple([_read_section(section, width) for section in sections])
-    except (PackedError, SchemaError, PacketError) as error:
-        raise SealError(f"not a seal: {error}") from error
-    if node_id(public) != tailer:
-        raise SealError("the key in the seal is not that of its tailer")
-    if sum(section.numbers.count for section in read) > limits.SEAL_PACKETS_MAX:
-        raise SealError("the seal adds too many packets")
-    closing, goodbye = ends
-    if goodbye and not closing:
-        raise SealError("a goodbye that closes nothing")
-    signed = offset - (1 << 64) if offset >= _I64 else offset
-    times = time_ns, until, signed
-    return Seal(env, width, tailer, public, host, number, previous, *times, crashes, closing, read, goodbye, data)
 
 
 def _read_section(row: tuple[Any, ...], width: int) -> Section:
@@ -218,3 +189,7 @@ def _unsigned(value: int) -> int:
     if not -_I64 <= value < _I64:
         raise SealError(f"an offset of {value} ns")
     return value & (1 << 64) - 1
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= _I64 else value

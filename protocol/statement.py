@@ -13,23 +13,20 @@ may say so is the buck's business. Pure.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from protocol import limits
-from protocol.errors import FormatError, StatementError, VersionError
-from protocol.identity import DIGEST_SIZE, NODE_SIZE, PUBLIC_SIZE, SIGNATURE_SIZE, NodeKey, verify
-from protocol.packed import Buffer, PackedError, pack, unpack_array
+from protocol.envelope import Envelope
+from protocol.errors import StatementError
+from protocol.identity import DIGEST_SIZE, NODE_SIZE, PUBLIC_SIZE, NodeKey
+from protocol.packed import Buffer
 from protocol.ranges import Ranges
-from protocol.schema import Blob, Group, Many, Number, SchemaError, Set, Text
+from protocol.schema import Blob, Group, Many, Number, Set, Text
 from protocol.seal import CONTENT_SIZE
 
 __all__ = ["Named", "Statement"]
-
-MAGIC: Final = b"BUA1"
-PREFIX: Final = struct.Struct(">4sI")
 
 
 class Named(NamedTuple):
@@ -70,34 +67,14 @@ class Statement:
 
     def signed(self, key: NodeKey) -> Statement:
         """The same with its signed form; StatementError if a reader would refuse it."""
-        if key.public != self.public:
-            raise StatementError("a statement can only be signed by the key that it names")
         facts = (self.env, self.width, self.bucket, self.public, self.time_ns, self.verdict, self.digest)
-        body = pack((limits.STATEMENT_VERSION, *facts, [_NAMED.dump(one) for one in self.named]))
-        data = PREFIX.pack(MAGIC, len(body)) + body
-        return Statement.read(data + key.sign(data))
+        return Statement.read(_STATEMENT.sign(key, *facts, self.named))
 
     @classmethod
     def read(cls, data: Buffer) -> Statement:
         """The statement in `data`, its signature checked. StatementError, or VersionError for a later version."""
-        data = bytes(data)
-        if not PREFIX.size + SIGNATURE_SIZE <= len(data) <= limits.STATEMENT_SIZE_MAX:
-            raise StatementError(f"no statement has {len(data)} bytes")
-        magic, size = PREFIX.unpack_from(data)
-        if magic != MAGIC or len(data) != PREFIX.size + size + SIGNATURE_SIZE:
-            raise StatementError("not a statement, or not of the length that it says")
-        try:
-            row = unpack_array(data[PREFIX.size : -SIGNATURE_SIZE])
-            if row and row[0] != limits.STATEMENT_VERSION and type(row[0]) is int:
-                raise VersionError(f"a statement of version {row[0]}: this reads {limits.STATEMENT_VERSION}")
-            _, env, width, bucket, public, time_ns, verdict, digest, named = _STATEMENT.load(row)
-            found = cls(env, width, bucket, public, time_ns, verdict, digest, named, data)
-            _check(found)
-            verify(public, data[:-SIGNATURE_SIZE], data[-SIGNATURE_SIZE:])
-        except (VersionError, StatementError):
-            raise
-        except (PackedError, SchemaError, FormatError) as error:
-            raise StatementError(f"not a statement: {error}") from error
+        found = replace(cls(*_STATEMENT.open(data)), data=bytes(data))
+        _check(found)
         return found
 
 
@@ -114,7 +91,10 @@ def _check(statement: Statement) -> None:
 _NAMED: Final = Group(
     Blob(NODE_SIZE), Number(64), Set(), Blob(0, CONTENT_SIZE * limits.STATEMENT_PACKETS_MAX), make=Named
 )
-_STATEMENT: Final = Group(
+_FIELDS: Final = Group(
     Number(8), Text(limits.ENV_MAX), Number(32, 1, limits.WIDTH_MAX_S), Number(32), Blob(PUBLIC_SIZE), Number(64),
     Text(limits.NAME_MAX), Blob(DIGEST_SIZE), Many(_NAMED, limits.ENTRIES_MAX),
 )  # fmt: skip
+_STATEMENT: Final = Envelope(
+    b"BUA1", "statement", limits.STATEMENT_VERSION, limits.STATEMENT_SIZE_MAX, _FIELDS, 4, StatementError
+)

@@ -73,7 +73,7 @@ def index_of(data: Iterable[bytes]) -> Index:
 def seal(number: int = 0, key: NodeKey = KEY, env: str = "prod", width: int = WIDTH, time_ns: int = 0) -> bytes:
     return Seal(
         env, width, key.node, key.public, b"web1", number, FIRST, time_ns, BUCKET, 0, 0, False, ()
-    ).encode(key)  # fmt: skip
+    ).signed(key).data  # fmt: skip
 
 
 def stating(packets: Iterable[Packet], bucket: int = BUCKET, env: str = "prod", width: int = WIDTH) -> Statement:

@@ -187,7 +187,7 @@ def _seal(data: bytes) -> None:
             found = Seal.read(one)
         except FormatError:
             continue
-        assert Seal.read(found.encode(KEY)) == found, "it does not read back"
+        assert Seal.read(found.signed(KEY).data) == found, "it does not read back"
 
 
 # --- what an operator writes ------------------------------------------------------------------------------------------
@@ -228,6 +228,6 @@ def targets() -> Iterator[Target]:
     yield Target("handshake", _session_samples(), _handshake)
     yield Target("packet", [packet(), make(1, b"x" * 100)], _packet)
     yield Target("bucket file", [_bucket_sample()], _bucket_file)
-    yield Target("seal", [SEAL.encode(KEY)], _seal)
+    yield Target("seal", [SEAL.signed(KEY).data], _seal)
     yield Target("config", [CONFIG], _config)
     yield Target("keys", ["\n".join(LINES.values()).encode()], _keys)

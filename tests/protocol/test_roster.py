@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import limits
+from protocol.envelope import PREFIX
 from protocol.errors import RosterError, VersionError
 from protocol.packed import pack, unpack_array
-from protocol.roster import EXPECTED, GOODBYE, MAGIC, PREFIX, RETIRED, Entry, Expected, Retirement, roster
+from protocol.roster import EXPECTED, GOODBYE, RETIRED, Entry, Expected, Retirement, roster
+from protocol.roster import RETIREMENT as ENVELOPE
 from protocol.seal import FIRST, Seal
 from tests.protocol.wire_samples import BUCK, BUCKET, KEY, anything
 
@@ -35,9 +37,7 @@ def entry(seals: list[Seal], expected: list[Expected], retired: list[Retirement]
 
 
 def resigned(row: list[object]) -> bytes:
-    body = pack(row)
-    data = PREFIX.pack(MAGIC, len(body)) + body
-    return data + ADMIN.sign(data)
+    return ENVELOPE.wrap(ADMIN, pack(row))
 
 
 @given(
@@ -61,7 +61,7 @@ def test_every_single_flipped_bit_of_a_retirement_is_caught() -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_retirement(garbage: bytes) -> None:
-    for data in (garbage, MAGIC + garbage, PREFIX.pack(MAGIC, len(garbage)) + garbage + bytes(64)):
+    for data in (garbage, ENVELOPE.magic + garbage, PREFIX.pack(ENVELOPE.magic, len(garbage)) + garbage + bytes(64)):
         with pytest.raises((RosterError, VersionError)):
             Retirement.read(data)
 

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import limits
+from protocol.envelope import PREFIX
 from protocol.errors import SealError, VersionError
 from protocol.identity import NodeKey
 from protocol.packed import pack, unpack_array
 from protocol.packet import Class
 from protocol.ranges import Ranges
-from protocol.seal import FIRST, MAGIC, PREFIX, Seal, Section, chain
+from protocol.seal import FIRST, Seal, Section, chain
+from protocol.seal import SEAL as ENVELOPE
 from tests.protocol.wire_samples import BUCK, BUCKET, KEY, anything
 
 SECTION = Section(7 << 32, BUCKET, Class(3, True, False), True, Ranges([(0, 2), (5, 6)]), 900, 80_000, bytes(range(48)),
@@ -35,12 +37,10 @@ def links(count: int) -> list[Seal]:
 
 def resigned(row: list[object]) -> bytes:
     """Any array as a seal with a right signature: what a stolen key could send."""
-    body = pack(row)
-    data = PREFIX.pack(MAGIC, len(body)) + body
-    return data + KEY.sign(data)
+    return ENVELOPE.wrap(KEY, pack(row))
 
 
-ROW = unpack_array(SEAL.encode(KEY)[PREFIX.size : -64])
+ROW = unpack_array(SEAL.signed(KEY).data[PREFIX.size : -64])
 
 
 @given(
@@ -53,14 +53,14 @@ def test_a_seal_reads_back_as_it_was_written(
     ranges = Ranges((n, n + 1) for n in numbers)
     section = replace(SECTION, numbers=ranges, contents=bytes(16 * len(numbers)), lost_after=lost)
     seal = replace(SEAL, number=number, offset_ns=offset, closing=closing, sections=(section, SECTION), goodbye=closing)
-    found = Seal.read(seal.encode(KEY))
+    found = Seal.read(seal.signed(KEY).data)
     assert found == seal
-    assert found.data == seal.encode(KEY)
+    assert found.data == seal.signed(KEY).data
     assert found.digest == seal.signed(KEY).digest
 
 
 def test_every_single_flipped_bit_is_caught() -> None:
-    data = SEAL.encode(KEY)
+    data = SEAL.signed(KEY).data
     for at in range(len(data) * 8):
         damaged = bytearray(data)
         damaged[at // 8] ^= 1 << at % 8
@@ -70,23 +70,21 @@ def test_every_single_flipped_bit_is_caught() -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_no_seal(garbage: bytes) -> None:
-    for data in (garbage, MAGIC + garbage, PREFIX.pack(MAGIC, len(garbage)) + garbage + bytes(64)):
+    for data in (garbage, ENVELOPE.magic + garbage, PREFIX.pack(ENVELOPE.magic, len(garbage)) + garbage + bytes(64)):
         with pytest.raises((SealError, VersionError)):
             Seal.read(data)
 
 
 def test_nobody_signs_for_another() -> None:
-    with pytest.raises(SealError, match="signed by the tailer"):
-        SEAL.encode(BUCK)
+    with pytest.raises(SealError, match="signed by the key"):
+        SEAL.signed(BUCK)
     stolen = replace(SEAL, public=BUCK.public)
     with pytest.raises(SealError):
-        stolen.encode(BUCK)
+        stolen.signed(BUCK)
     row = [*ROW]
     row[4] = BUCK.public  # the id of one, the key of another
-    body = pack(row)
-    data = PREFIX.pack(MAGIC, len(body)) + body
     with pytest.raises(SealError, match="not that of its tailer"):
-        Seal.read(data + BUCK.sign(data))
+        Seal.read(ENVELOPE.wrap(BUCK, pack(row)))
 
 
 def test_a_later_version_is_told_apart_from_damage() -> None:
@@ -102,7 +100,7 @@ def test_a_seal_with_any_member_replaced_reads_or_is_a_seal_error(at: int, value
         found = Seal.read(resigned(row))
     except (SealError, VersionError):
         return
-    assert found.encode(KEY) == found.data
+    assert found.signed(KEY).data == found.data
 
 
 @pytest.mark.parametrize(
@@ -115,17 +113,17 @@ def test_a_seal_with_any_member_replaced_reads_or_is_a_seal_error(at: int, value
 )  # fmt: skip
 def test_a_section_that_contradicts_itself_is_not_written(wrong: dict[str, object]) -> None:
     with pytest.raises(SealError):
-        replace(SEAL, sections=(replace(SECTION, **wrong),)).encode(KEY)
+        replace(SEAL, sections=(replace(SECTION, **wrong),)).signed(KEY)
 
 
 def test_nobody_says_goodbye_in_the_middle_of_a_run() -> None:
     with pytest.raises(SealError, match="goodbye"):
-        replace(SEAL, goodbye=True).encode(KEY)
+        replace(SEAL, goodbye=True).signed(KEY)
 
 
 def test_an_offset_beyond_64_bits_is_not_written() -> None:
     with pytest.raises(SealError):
-        replace(SEAL, offset_ns=2**63).encode(KEY)
+        replace(SEAL, offset_ns=2**63).signed(KEY)
 
 
 def test_a_seal_has_no_digest_before_it_is_signed() -> None:

@@ -31,7 +31,7 @@ def test_a_day_of_short_buckets_is_sealed_in_several_seals(packets: int, buckets
     while ledger.unsealed:
         found = sections(ledger, chain, 0, EPOCH)
         facts = KEY.node, KEY.public, b"web1", seals, FIRST, 0, 0, 0, 0, False
-        Seal.read(Seal("prod", WIDTH, *facts, found).encode(KEY))  # nobody refuses it
+        Seal.read(Seal("prod", WIDTH, *facts, found).signed(KEY).data)  # nobody refuses it
         numbers = Ranges.union(section.numbers for section in found)
         assert not numbers & stated
         assert len(found) <= SEAL_SECTIONS_MAX
