@@ -73,7 +73,7 @@ async def find_former(journal: Journal, members: Members, disk: Disk, sweep: Swe
 
     if heads:
         await ask_all(members, patience_s, account, ask)
-    ours = {stream.id for stream in journal.last_streams}
+    ours = journal.recovered.streams
     for file in files:
         file.generations = _generations(file, account)
     ends = await _Ends(journal, members, account, patience_s).fetch(_concerned(files, account))

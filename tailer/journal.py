@@ -38,10 +38,11 @@ from service.machine import Machine
 from service.metrics import Metrics
 from tailer.blocks import Draft
 from tailer.chain import Chain
-from tailer.checkpoint import Checkpoint, MemberState, State, StreamState, plain_notes
+from tailer.checkpoint import Checkpoint, MemberState, State, plain_notes
 from tailer.ledger import Entry, Ledger
 from tailer.replay import FIRST_NUMBER, Recovery, Replay, entry_of, replay_folder
 from tailer.room import Room
+from tailer.segment import Segment
 from tailer.segments import JournalError, JournalFull, Moved, Segments
 
 __all__ = ["Journal", "JournalError", "JournalFull"]
@@ -168,8 +169,6 @@ class Journal:
         """Number a draft and write its packet (A0 once synced). JournalFull: nothing was changed."""
         header = self._header(draft)
         data = build(header, draft.body)
-        if len(data) > self.room():
-            raise JournalFull(errno.ENOSPC, "the journal is full", self.folder)
         entry = entry_of(header, 0, 0, len(data))
         entry.opened = draft.opened_at
         faultpoint("tailer.journal.append")
@@ -183,13 +182,23 @@ class Journal:
         return Packet(header, data, body, data[-DIGEST_SIZE:])
 
     def _append_packet(self, data: bytes, header: Header, entry: Entry) -> None:
-        segment, entry.offset = self._segments.append(data, self._moved(entry))
+        segment, entry.offset = self._place(data, entry)
         entry.segment = segment.index
         self.ledger.add(entry)
         for stream, first, end, _, _ in header.runs:
             self.coverage.setdefault(header.streams[stream].id, Ranges()).add(first, end)
         if self._segments.unsynced_size >= SYNC_BYTES:
             self._sync_soon.set()
+
+    def _place(self, data: bytes, entry: Entry) -> tuple[Segment, int]:
+        if len(data) > self.room():
+            raise JournalFull(errno.ENOSPC, "the journal is full", self.folder)
+        return self._segments.append(data, self._moved(entry))
+
+    def restore(self, entry: Entry, packet: Packet) -> None:
+        """Append a packet anew that can't be read where it lies. JournalFull: nothing was changed."""
+        self._moved(entry)(*self._place(bytes(packet.data), entry))
+        self.counters["restored"] += 1
 
     def _moved(self, entry: Entry) -> Moved:
         return lambda segment, offset: self.ledger.move(entry, segment.index, offset)
@@ -202,7 +211,7 @@ class Journal:
         )  # fmt: skip
 
     def adopt(self, packet: Packet, holders: Sequence[bytes]) -> None:
-        """Append a packet of an earlier epoch that bucks hold and this journal lost."""
+        """Append a packet of an earlier epoch that bucks hold and this journal lost. JournalFull: it isn't."""
         data = bytes(packet.data)
         entry = entry_of(packet.header, 0, 0, len(data))
         entry.again = True
@@ -223,10 +232,6 @@ class Journal:
         for stream, offsets in streams.items():
             self.coverage[stream] = self.coverage.get(stream, Ranges()) | offsets
 
-    def present(self, epoch: int) -> Ranges:
-        """Numbers of an epoch that can be read here."""
-        return Ranges((n, n + 1) for e, n in self.ledger.entries if e == epoch)
-
     @property
     def boots(self) -> int:
         """The start that this is."""
@@ -236,11 +241,6 @@ class Journal:
         """Bucks were asked: all starts before this one are accounted for."""
         self.settled = self.boots - 1
         self._segments.roll()  # with a checkpoint that says so
-
-    @property
-    def last_streams(self) -> tuple[StreamState, ...]:
-        """The streams of the last checkpoint."""
-        return self.recovered.checkpoint.streams if self.recovered.checkpoint is not None else ()
 
     def add_seal(self, seal: Seal) -> None:
         """Keep a signed seal; sync before sending it. JournalFull."""

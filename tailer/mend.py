@@ -26,6 +26,7 @@ from protocol.messages import Have, No, Receipt
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
+from tailer.fetch import packet_of
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry
 from tailer.members import Buck, Members
@@ -165,7 +166,7 @@ class Mender:
 
         async def work() -> None:
             for entry in lacking:
-                packet = self.journal.load(entry)
+                packet = await packet_of(self.journal, self.members, entry)
                 if packet is not None:
                     faultpoint("tailer.mend.copy")
                     more = self._lacks(entry, copies)

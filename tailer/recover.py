@@ -23,13 +23,14 @@ import trio
 from protocol.errors import FormatError, ProtocolError
 from protocol.limits import EARLY_S, LATE_S
 from protocol.link import Asker
-from protocol.messages import Get, List, Listing, PacketIs
-from protocol.packet import Packet, read
+from protocol.messages import List, Listing
+from protocol.packet import Packet
 from protocol.ranges import Ranges
 from service.faults import faultpoint
 from service.log import get_log
 from tailer.asking import ANSWER_S, Account, ask_all, ask_covered, ask_seals
-from tailer.journal import BOOT_SHIFT, Journal, JournalError
+from tailer.fetch import ask_packets
+from tailer.journal import BOOT_SHIFT, Journal, JournalError, JournalFull
 from tailer.members import Members
 from tailer.replay import FIRST_NUMBER
 
@@ -65,7 +66,7 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     restored = not is_needed(journal) and await _is_restored(journal, members, min(patience_s, HEAD_S))
     if not restored and not is_needed(journal):
         return Recovered(False, journal.recovered.coverage)
-    streams = sorted({*journal.recovered.coverage, *(stream.id for stream in journal.last_streams)})
+    streams = sorted({*journal.recovered.coverage, *journal.recovered.streams})
     account = Account(known=set(journal.recovered.ends))
     since = journal.chain.head[0] + 1
 
@@ -77,14 +78,16 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     recovered = Recovered(True, journal.recovered.coverage, members.nodes - account.answered, account.unsure)
     sure = members.heard and not recovered.silent and not account.unsure
     _go_on_from(journal, account)
+    whole = False
     with trio.move_on_after(ANSWER_S):
-        recovered.fetched = await _fetch(journal, members, account)
-    recovered.given_up = _close_epochs(journal, account, sure)
+        whole = await _fetch(journal, members, account)
+    recovered.fetched = journal.counters["adopted"]
+    recovered.given_up = _close_epochs(journal, account, sure and whole)
     recovered.behind = restored or not _is_ordinary(journal)
     if not restored:  # a file restored with its journal may have other bytes by now where bucks have the old ones
         journal.cover(account.streams)
         recovered.coverage = journal.coverage
-    if sure or _is_ordinary(journal):
+    if whole and (sure or _is_ordinary(journal)):
         journal.settle()
     await journal.sync()
     faultpoint("tailer.recover.done")
@@ -147,28 +150,30 @@ def _missing(journal: Journal, account: Account, epoch: int) -> Ranges:
     known.add(end, last + 1)
     if epoch not in account.known:
         known -= sealed  # a start that this journal never knew: what was sealed then is on its way or done
-    return known - journal.present(epoch)
+    return known - Ranges((n, n + 1) for one, n in journal.ledger.entries if one == epoch)
 
 
-async def _fetch(journal: Journal, members: Members, account: Account) -> int:
-    """Get what bucks hold and the journal lost, newest buckets first."""
+async def _fetch(journal: Journal, members: Members, account: Account) -> bool:
+    """Get what bucks hold and the journal lost, newest buckets first. Was there room for all of it?"""
     epochs = _lost_epochs(journal, account)
     wanted = {epoch: _missing(journal, account, epoch) & account.epoch(epoch) for epoch in epochs}
     wanted = {epoch: numbers for epoch, numbers in wanted.items() if numbers}
-    fetched = 0
     now_s, width = (members.machine.time_ns() + members.offset_ns) // NS, journal.width
     for index in range((now_s + 2 * EARLY_S) // width, (now_s - LATE_S) // width - 1, -1):
         for node in sorted(account.held):
             if any(wanted.values()) and index >= 0:
-                fetched += await _fetch_bucket(journal, members, account, node, index * width, wanted)
-    return fetched
+                try:
+                    await _fetch_bucket(journal, members, account, node, index * width, wanted)
+                except JournalFull as error:
+                    log.warning("not all that bucks hold has room: the next start goes on", why=str(error))
+                    return False
+    return True
 
 
 async def _fetch_bucket(
     journal: Journal, members: Members, account: Account, node: bytes, bucket: int, wanted: dict[int, Ranges]
-) -> int:
+) -> None:
     """From one buck, one bucket."""
-    count = 0
     try:
         async with (
             members.reach(members.bucks[node]) as asker,
@@ -178,14 +183,14 @@ async def _fetch_bucket(
                 epoch, number = packet.header.epoch, packet.header.number
                 if number in wanted.get(epoch, ()):
                     holders = [one for one, held in account.held.items() if number in held.get(epoch, ())]
+                    if len(packet.data) > journal.room():
+                        await journal.sync()  # what isn't synced is held in memory, and takes room
                     journal.adopt(packet, holders)
                     wanted[epoch].discard(number, number + 1)
-                    count += 1
     except JournalError:
         raise
     except (ProtocolError, FormatError, OSError) as error:
         log.warning("packets could not be fetched", node=node.hex(), bucket=bucket, why=str(error))
-    return count
 
 
 async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, Ranges]) -> AsyncGenerator[Packet, None]:
@@ -197,12 +202,10 @@ async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, R
         if owner == tailer and epoch in wanted and numbers & wanted[epoch]
     )
     if keys:
-        with asker.ask_many(Get(0, bucket, keys), ANSWER_S) as parts:
+        async with aclosing(ask_packets(asker, bucket, keys)) as parts:
             async for part in parts:
-                if isinstance(part, PacketIs):
-                    packet = read(bytes(part.packet))
-                    if packet.header.tailer == tailer:
-                        yield packet
+                if isinstance(part, Packet) and part.header.tailer == tailer:
+                    yield part
 
 
 def _close_epochs(journal: Journal, account: Account, sure: bool) -> int:

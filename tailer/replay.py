@@ -46,6 +46,11 @@ class Recovery:
     stale: int = 0  # segments that had been dropped before
     unsure: bool = False  # coverage may claim too little: bucks should be asked
 
+    @property
+    def streams(self) -> set[bytes]:
+        """Those of the last checkpoint."""
+        return {stream.id for stream in self.checkpoint.streams} if self.checkpoint is not None else set()
+
 
 class Replay:
     """Gathers records, then draws the conclusions."""

@@ -33,6 +33,7 @@ from service.beat import until_beat
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
+from tailer.fetch import packet_of
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry, Slot
 from tailer.members import Buck, Members
@@ -156,7 +157,7 @@ class Sender:
         try:
             if entry.kind.sync:
                 await self.journal.sync()  # the class asks for that before any copy
-            packet = self._cool(entry.slot) or self.journal.load(entry)
+            packet = self._cool(entry.slot) or await packet_of(self.journal, self.members, entry)
             if packet is not None:
                 await self.spread(entry, packet, entry.kind.copies, again=entry.again)
             self._settle(entry)

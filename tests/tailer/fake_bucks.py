@@ -174,7 +174,8 @@ class FakeBuck:
             case Get(ask, bucket, keys):
                 wanted = [(epoch, n) for _, epoch, numbers in keys for n in numbers.numbers()]
                 packets = [PacketIs(ask, self.packets[slot].data) for slot in wanted if slot in self.packets]
-                return [*packets, Done(ask, ())]
+                lacking = tuple((tailer, epoch, numbers - self.numbers(epoch)) for tailer, epoch, numbers in keys)
+                return [*packets, Done(ask, tuple(key for key in lacking if key[2]))]
             case Watch(ask, live):
                 return [] if live == self.live else [Ok(ask, STORED, self.live)]
         raise AssertionError(message)
