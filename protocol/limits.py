@@ -77,7 +77,7 @@ SEND_MAX: Final = 512 << 10  # what a peer must take within SEND_STALL_S
 SLICE: Final = 64 << 10  # who watches whether a frame goes on looks so often: 64 kB/s are still a way that goes on
 PARTS_BYTES_MAX: Final = 32 << 20  # answers in parts that may wait for their reader before the link stops reading
 HANDSHAKE_S: Final = 5.0  # from connect to Hello: longer is a dead host or an idle attacker
-HANDSHAKES_MAX: Final = 64  # under way at once: one more, and the oldest makes room; honest ones take milliseconds
+HANDSHAKES_MAX: Final = 256  # under way at once: one more, and the oldest makes room; a fleet of 200 may come at once
 HANDSHAKE_FAILURES: Final = (
     256  # of one address, before it has to wait: a fleet behind it may be misconfigured for once
 )
