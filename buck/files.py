@@ -24,6 +24,7 @@ a part whose packets are in the archive is `.archived` (remnant.py). Days and ho
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 OPEN, CLOSED, BAD, LEFT, ARCHIVED = "open", "closed", "bad", "left", "archived"
@@ -33,7 +34,7 @@ BUCKET_MAX = (1 << 32) - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = re.compile(r"[0-9]{8}")
-_PART = re.compile(r"([0-9]{6})\.([0-9]{1,9})\.(open|closed|bad|left|archived)")
+_PART = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{1,9})\.(open|closed|bad|left|archived)")
 _RENEWED = re.compile(r"[0-9]{6}\.[0-9]{1,9}\.(open|archived)\.new")
 _SEALS = re.compile(r"([0-9a-f]{32})\.seals")
 
@@ -57,13 +58,25 @@ class PartName(NamedTuple):
 def parse_part(day: str, name: str) -> PartName | None:
     """The name read back, or None if it is none of ours."""
     match = _PART.fullmatch(name)
-    if match is None or not is_day(day):
+    start = _day_start(day)
+    if match is None or start is None:
+        return None
+    hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3])
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
+    bucket = start + 3600 * hours + 60 * minutes + seconds
+    return PartName(bucket, int(match[4]), match[5]) if 0 <= bucket <= BUCKET_MAX else None
+
+
+@lru_cache(maxsize=16)  # a start reads a day's names one after another, of years maybe
+def _day_start(day: str) -> int | None:
+    """The day's first second; None if it is none."""
+    if not is_day(day):
         return None
     try:
-        start = datetime.strptime(day + match[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        return (datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
     except ValueError:
         return None
-    return PartName((start - _EPOCH) // timedelta(seconds=1), int(match[2]), match[3])
 
 
 def is_renewed(name: str) -> bool:

@@ -148,7 +148,7 @@ class Pruner:
             faultpoint("buck.pruning.before_remnant")
             await self._store.machine.disk.replace(what.path, data, mode=0o640)
             faultpoint("buck.pruning.remnant")
-            volume.let_go(part, what)
+            volume.let_go(part)
             self._store.cache.forget(part)
             await self._store.machine.slow(self._store.machine.disk.unlink, part.path)
             faultpoint("buck.pruning.unlinked")

@@ -6,6 +6,7 @@ cut to a lower bound, and the answer says `unsure`.
 """
 
 from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import trio
@@ -17,6 +18,7 @@ from buck.remnant import Gone, Remains
 from buck.store import Store
 from protocol import packet as packets
 from protocol.errors import FormatError
+from protocol.limits import BUCKETS_MAX
 from protocol.packet import Key
 from protocol.ranges import Ranges
 from service.log import get_log
@@ -59,23 +61,21 @@ class Coverage(NamedTuple):
 
 
 def buckets(store: Store, start: int, end: int) -> list[BucketFacts]:
-    """The buckets in [start, end) that hold anything, or did before it was archived."""
-    found = []
-    for bucket in _known(store, start, end):
-        parts = [part for part in store.parts(bucket) if part.size]
-        unsure = store.is_unsure(bucket)
-        archived = any(bucket in volume.remnants for volume in store.volumes)
+    """The buckets in [start, end) that hold anything, or did before it was archived: the first BUCKETS_MAX."""
+    found: list[BucketFacts] = []
+    marked = store.unsure()
+    here = {bucket for volume in store.volumes for bucket in volume.parts if start <= bucket < end}
+    gone = {bucket for volume in store.volumes for bucket in islice(volume.remnants.buckets(start, end), BUCKETS_MAX)}
+    for bucket in sorted(here | gone):
+        if len(found) == BUCKETS_MAX:
+            break
+        parts = [part for part in store.parts(bucket) if part.size] if bucket in here else []
+        unsure, archived = bucket in marked, bucket in gone
         if parts or unsure or archived:
             size, count = sum(part.size for part in parts), sum(part.packets for part in parts)
             arrival = max((part.last_arrival_ns for part in parts), default=0)
             found.append(BucketFacts(bucket, size, count, arrival, unsure, archived))
     return found
-
-
-def _known(store: Store, start: int = 0, end: int = 1 << 32) -> list[int]:
-    """The buckets in [start, end) of which anything is here, or was."""
-    known = {bucket for volume in store.volumes for bucket in (*volume.parts, *volume.remnants)}
-    return sorted(bucket for bucket in known if start <= bucket < end)
 
 
 async def listing(store: Store, bucket: int, host: bytes, path: bytes) -> Listed:
@@ -117,24 +117,29 @@ async def covered(store: Store, tailer: bytes, ids: Iterable[bytes], heads: Iter
     ids, heads = frozenset(ids), frozenset(heads)
     epochs: dict[int, Ranges] = {}
     covered: dict[CoverageKey, Ranges] = {}
-    unsure = False
-    for bucket in _known(store):
-        unsure = unsure or store.is_unsure(bucket)
-        async for index in _each_index(store, bucket):
-            for (group_tailer, epoch), group in _groups(index):
-                if group_tailer == tailer:
-                    epochs[epoch] = epochs.get(epoch, Ranges()) | group.ranges()
-                    _cover(covered, group, ids, heads)
+    unsure = _is_unsure(store)
+    async for index in _each_index(store):
+        for (group_tailer, epoch), group in _groups(index):
+            if group_tailer == tailer:
+                epochs[epoch] = epochs.get(epoch, Ranges()) | group.ranges()
+                _cover(covered, group, ids, heads)
     fitting, streams, cut = fit_coverage(epochs, covered)
-    return Coverage(fitting, streams, cut or unsure)
+    return Coverage(fitting, streams, cut or unsure or _is_unsure(store))
 
 
-async def _each_index(store: Store, bucket: int) -> AsyncIterator[Index | Remains]:
-    """What is here of a bucket, then what was: a part that is archived meanwhile is seen once at least."""
-    for part in store.parts(bucket):
-        await trio.lowlevel.checkpoint()  # an index in memory is no wait
-        yield await store.cache.load(part, keep=False)
-    for remains in await store.remnants.of(bucket):
+def _is_unsure(store: Store) -> bool:
+    """May anything lack what was acknowledged, of all that is here, or was?"""
+    gone = (volume.remnants.parts(bucket) for bucket in store.unsure() for volume in store.volumes)
+    return any(map(store.parts, store.unsure())) or any(gone)
+
+
+async def _each_index(store: Store) -> AsyncIterator[Index | Remains]:
+    """What is here, then what was: a part that is archived meanwhile is seen once at least."""
+    for bucket in sorted({bucket for volume in store.volumes for bucket in volume.parts}):
+        for part in store.parts(bucket):
+            await trio.lowlevel.checkpoint()  # an index in memory is no wait
+            yield await store.cache.load(part, keep=False)
+    async for remains in store.remnants.all():
         yield remains
 
 

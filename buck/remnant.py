@@ -10,13 +10,10 @@ right with it: `list` names its packets as archived, receipts count them as safe
 intervals. It's some bytes a packet at most: that of a part of 1 GiB is some tens of KiB.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from buck import footer
-from buck.counts import Counts
 from buck.errors import SpoiltError
 from buck.files import PartName, join
 from buck.index import GroupKey, Index, Streams
@@ -24,14 +21,9 @@ from protocol import record
 from protocol.errors import FormatError
 from protocol.ranges import Ranges
 from protocol.statement import Statement
-from service.log import get_log
-from service.machine import Disk, Machine
-
-log = get_log("buck.remnant")
+from service.machine import Disk
 
 VERSION = 1
-# Read ones that stay in memory, by the bytes of their files; they are asked for rarely, and mostly one after another.
-KEPT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,6 @@ class Remains(NamedTuple):
 
     verdict: str
     groups: dict[GroupKey, Gone]
-    size: int
 
 
 def encode(index: Index, statement: Statement) -> bytes:
@@ -93,58 +84,7 @@ def decode(data: bytes) -> Remains:
         }
     except (FormatError, TypeError, ValueError) as error:
         raise SpoiltError(f"a remnant can't be read: {error}") from error
-    return Remains(str(value[1]), groups, len(data))
-
-
-class Remnants:
-    """The remnants of all disks, read when they are asked for. `found` gives those of a bucket."""
-
-    def __init__(
-        self,
-        machine: Machine,
-        counts: Counts,
-        found: Callable[[int], Sequence[Remnant]],
-        failed: Callable[[Remnant, OSError], None],
-        budget: int = KEPT_BYTES,
-    ) -> None:
-        self._machine = machine
-        self._counts = counts
-        self._found = found
-        self._failed = failed
-        self._budget = budget
-        self._kept: OrderedDict[Remnant, Remains] = OrderedDict()
-
-    async def of(self, bucket: int) -> list[Remains]:
-        """Those of one bucket. Doesn't wait if there are none, or all are in memory."""
-        return [remains for one in list(self._found(bucket)) if (remains := await self._read(one)) is not None]
-
-    async def numbers(self, bucket: int, tailer: bytes, epoch: int) -> Ranges:
-        """Which packets of an epoch were here, and are archived."""
-        found = Ranges()
-        for remains in await self.of(bucket):
-            gone = remains.groups.get((tailer, epoch))
-            if gone is not None:
-                found |= gone.numbers
-        return found
-
-    async def _read(self, remnant: Remnant) -> Remains | None:
-        known = self._kept.get(remnant)
-        if known is not None:
-            self._kept.move_to_end(remnant)
-            return known
-        try:
-            remains = decode(await self._machine.slow(self._machine.disk.read_bytes, remnant.path))
-        except OSError as error:
-            self._failed(remnant, error)
-            return None
-        except SpoiltError as error:
-            self._counts.bad_remnants.inc()
-            log.error("ALARM: what is left of archived packets can't be read", path=remnant.path, why=str(error))
-            return None
-        self._kept[remnant] = remains
-        while sum(one.size for one in self._kept.values()) > self._budget:
-            self._kept.popitem(last=False)
-        return remains
+    return Remains(str(value[1]), groups)
 
 
 def is_good(disk: Disk, remnant: Remnant) -> bool:

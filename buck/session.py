@@ -34,7 +34,6 @@ from protocol import messages as m
 from protocol import packet as packets
 from protocol.errors import FormatError, TooLargeError, VersionError
 from protocol.limits import (
-    BUCKETS_MAX,
     FRAME_SIZE_MAX,
     LIST_FRAME_MAX,
     LIVE_AGE_MS,
@@ -271,7 +270,7 @@ class Session:
 
     async def buckets(self, message: m.Buckets) -> m.Message | None:
         found = reading.buckets(self.home.store, message.start, message.end)
-        return m.BucketsAre(message.ask, tuple(found[:BUCKETS_MAX]))
+        return m.BucketsAre(message.ask, tuple(found))
 
     async def list(self, message: m.List) -> m.Message | None:
         async with self._answers.room(m.Listing.size_max) as room:

@@ -22,7 +22,8 @@ from buck.errors import Declined, UnusableError
 from buck.files import BUCKET_MAX
 from buck.hands import HungError
 from buck.index import Index
-from buck.remnant import Remnant, Remnants
+from buck.remnant import Remnant
+from buck.remnants import Remnants
 from buck.volume import Volume
 from protocol.packet import Header, Packet
 from protocol.ranges import Ranges
@@ -74,7 +75,7 @@ class Store:
         self.counts = counts
         self.volumes = [Volume(machine, root.rstrip("/") or "/", env, counts) for root in roots]
         self.cache = Cache(machine, env, counts, self.failed)
-        self.remnants = Remnants(machine, counts, self._remnants_of, self.failed)
+        self.remnants = Remnants(machine, counts, lambda: [volume.remnants for volume in self.volumes], self.failed)
         self._looking: set[Part] = set()
         self._identified: dict[Volume, float] = {}
         self.begins = Begins(width)
@@ -310,9 +311,6 @@ class Store:
         if isinstance(part, Remnant) or not part.dropped:
             self.volume_of(part).trouble(error)
 
-    def _remnants_of(self, bucket: int) -> list[Remnant]:
-        return [remnant for volume in self.volumes for remnant in volume.remnants.get(bucket, ())]
-
     def volume_of(self, part: Part | Remnant) -> Volume:
         return next(volume for volume in self.volumes if volume.folder == part.env_folder)
 
@@ -393,6 +391,7 @@ class Store:
         self.cache.check()
         assert len(self.open_parts()) < OPEN_PARTS_MAX + len(self.volumes)  # each disk may begin one at the same time
         for volume in self.volumes:
+            volume.remnants.check()
             for bucket, parts in volume.parts.items():
                 assert sum(part.is_open and not part.stopped for part in parts) <= 1, "one open part a bucket and disk"
                 for part in parts:

@@ -21,6 +21,7 @@ from buck.files import ARCHIVED, BAD, CLOSED, LEFT, OPEN, PartName, is_day, is_r
 from buck.hands import Hands
 from buck.index import Index
 from buck.remnant import Remnant, is_good
+from buck.remnants import Names
 from buck.retention import REST_S, Room
 from service.config import ConfigError
 from service.disk import folder_of
@@ -43,8 +44,7 @@ class Volume:
         self.root = root
         self.env = env
         self.parts: dict[int, list[Part]] = {}
-        self.remnants: dict[int, list[Remnant]] = {}  # what stays of parts whose packets are in the archive
-        self.newest_remnant = -1  # the latest bucket of these
+        self.remnants = Names(self.folder)  # what stays of parts whose packets are in the archive
         self.unsure: set[int] = set()
         self.healthy = True
         self.error = ""
@@ -117,13 +117,13 @@ class Volume:
         """List what is there, mark what is unsure, close what was left open. Safe to be cut short and done again."""
         disk = self.machine.disk
         self._read_unsure()
-        names = list(self._listed())
+        names = list(self._listed_parts())
         boot = self.machine.boot_id.hex()
         same_boot = self._reads("boot", self.folder) in (boot, "")
         left_open = {name.bucket for name in names if name.state == OPEN and not self._exists("clean")}
         await self.doubt(left_open | {name.bucket for name in names if name.state == BAD})
         faultpoint("buck.volume.after_unsure")
-        gone = await self._recover_remnants(names)
+        gone = await self._unlink_archived(names)
         for name in names:
             if name in gone:
                 continue
@@ -140,32 +140,33 @@ class Volume:
             await disk.fsync_folder(self.folder)
         faultpoint("buck.volume.recovered")
 
-    async def _recover_remnants(self, names: Sequence[PartName]) -> set[PartName]:
-        """Note what stays of archived parts, and unlink what a crash left of them. The names that are done with."""
-        gone = {name for name in names if name.state == ARCHIVED}
-        kept = {(name.bucket, name.part): Remnant(self.folder, name) for name in gone}
+    def _listed_parts(self) -> Iterator[PartName]:
+        """The parts that are there; of remnants, which are very many, only a note is taken."""
+        for name in self._listed():
+            if name.state == ARCHIVED:
+                self.remnants.add(name.bucket, name.part)
+            else:
+                yield name
+
+    async def _unlink_archived(self, names: Sequence[PartName]) -> set[PartName]:
+        """Unlink what a crash left of parts whose remnant is good. The names that are done with."""
+        disk = self.machine.disk
+        gone = set()
         for name in names:
-            remnant = kept.get((name.bucket, name.part))
-            if name not in gone and remnant is not None and is_good(self.machine.disk, remnant):
-                self.machine.disk.unlink(join(self.folder, name.day, name.file))
-                await self.machine.disk.fsync_folder(join(self.folder, name.day))
+            remnant = Remnant(self.folder, name._replace(state=ARCHIVED))
+            if self.remnants.has(name.bucket, name.part) and is_good(disk, remnant):
+                disk.unlink(join(self.folder, name.day, name.file))
+                await disk.fsync_folder(join(self.folder, name.day))
                 gone.add(name)
-        for _, remnant in sorted(kept.items()):
-            self._note_remnant(remnant)
         return gone
 
-    def _note_remnant(self, remnant: Remnant) -> None:
-        bucket = remnant.name.bucket
-        self.remnants.setdefault(bucket, []).append(remnant)
-        self.newest_remnant = max(self.newest_remnant, bucket)
-
-    def let_go(self, part: Part, remnant: Remnant) -> None:
-        """From now on a part's packets are archived, and not here."""
+    def let_go(self, part: Part) -> None:
+        """From now on a part's packets are archived, and not here: its remnant is."""
         part.dropped = part.stopped = True
         self.parts[part.bucket].remove(part)
         if not self.parts[part.bucket]:
             del self.parts[part.bucket]
-        self._note_remnant(remnant)
+        self.remnants.add(part.bucket, part.name.part)
 
     def _listed(self) -> Iterator[PartName]:
         disk = self.machine.disk
@@ -214,8 +215,8 @@ class Volume:
 
     async def begin_part(self, bucket: int, width: int) -> Part:
         """Make a part, its name durable. OSError if the disk doesn't want to; no part if who asked leaves."""
-        taken = [*self.named(bucket), *self.remnants.get(bucket, ())]
-        number = 1 + max((one.name.part for one in taken), default=-1)
+        taken = [*(part.name.part for part in self.named(bucket)), *self.remnants.parts(bucket)]
+        number = 1 + max(taken, default=-1)
         part = Part(self.machine.disk, self.folder, PartName(bucket, number, OPEN))
         now = self.machine.now()
         left = bucket + width - self.machine.time_ns() / NS
@@ -346,6 +347,6 @@ class Volume:
 
 def archived_until(volumes: Sequence[Volume]) -> int:
     """The second before which all that was on these disks is archived and gone from them; 0: nothing is, as yet."""
-    newest = max(volume.newest_remnant for volume in volumes)
+    newest = max(volume.remnants.newest for volume in volumes)
     held = [bucket for volume in volumes for bucket, parts in volume.parts.items() if parts]
     return 0 if newest < 0 else min([newest + 1, *held])

@@ -90,7 +90,7 @@ def facts(store: Store, seals: SealStore, members: Members, counts: Counts) -> d
             "open": len(opened),
             "closed": len(parts) - len(opened),
             "unsure": len({bucket for part in parts if store.is_unsure(bucket := part.bucket)}),
-            "archived": len({bucket for volume in store.volumes for bucket in volume.remnants}),
+            "archived": sum(len(volume.remnants) for volume in store.volumes),
             "archived_until": archived_until(store.volumes),
         },
         "packets": sum(part.packets for part in parts),

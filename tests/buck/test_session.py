@@ -149,7 +149,7 @@ async def test_a_tailer_that_put_more_than_an_answer_holds_ends_no_buck(world: W
 @with_a_buck()
 async def test_buckets_beyond_an_answer_come_with_the_next_question(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("buck.session.BUCKETS_MAX", 2)
+        patch.setattr("buck.reading.BUCKETS_MAX", 2)
         async with asking(world) as asker:
             for n in range(3):
                 await asker.ask(put(make(n, bucket=BUCKET - n * WIDTH)))
