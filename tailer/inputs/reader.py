@@ -34,6 +34,8 @@ RETRY_S = 5.0
 # An empty file is stated after it was empty for so long: most are filled at once.
 EMPTY_S = 5.0
 OPEN_FILES_MIN = 1
+# Errors of files that were said, and are not said again; where they are more, those said first may be.
+TOLD_MAX = 1024
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 NS_PER_POINT = 1_000_000_000 // POINT_HZ
 
@@ -63,7 +65,7 @@ class Reader:
         self._ship = ship
         self._room = memoryview(bytearray(block))
         self._opened: dict[Follow, None] = {}  # those with a descriptor, the one read least recently first
-        self._told: set[tuple[bytes, int]] = set()
+        self._told: dict[tuple[bytes, int], None] = {}
 
     def mark(self, follows: Iterable[Follow]) -> None:
         """These deserve a turn in the next round."""
@@ -197,7 +199,9 @@ class Reader:
         self.known.counts["unreadable"] += 1
         code = error.errno or 0
         if (follow.path, code) not in self._told:
-            self._told.add((follow.path, code))
+            self._told[follow.path, code] = None
+            if len(self._told) > TOLD_MAX:
+                del self._told[next(iter(self._told))]
             log.warning("a file can't be read; it is tried again", path=follow.where, why=error.strerror or str(error))
         return False
 
