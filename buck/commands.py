@@ -11,6 +11,7 @@ from buck.node import run_node
 from buck.settings import BuckSettings
 from protocol.identity import NodeKey
 from service.config import ConfigError, load, options
+from service.heap import share_heap
 from service.keys import load_key
 from service.log import setup
 from service.machine import Machine
@@ -29,6 +30,7 @@ def run(**flags: Any) -> None:
     """Run a buck until it is told to stop."""
     settings = _settings(flags)
     setup()
+    share_heap()
 
     async def body(machine: Machine, stop: trio.Event) -> int:
         await run_node(machine, settings, stop, _say_ready)

@@ -9,6 +9,7 @@ import trio
 
 from protocol.identity import NodeKey
 from service.config import ConfigError, load, options
+from service.heap import share_heap
 from service.keys import load_key
 from service.log import setup
 from service.machine import Machine
@@ -34,6 +35,7 @@ def run(globs: tuple[str, ...], **flags: Any) -> None:
     """Follow the files that fit the patterns, until told to stop. Quote patterns, so that new files are found too."""
     settings = _settings({**flags, "files": (*flags.get("files", ()), *globs)})
     setup()
+    share_heap()
     gc.set_threshold(COLLECT_EVERY)
 
     async def body(machine: Machine, stop: trio.Event) -> int:
