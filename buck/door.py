@@ -45,7 +45,8 @@ class Door:
         self._counts = counts
         self._links: set[Link] = set()
         self._look = trio.Event()  # replaced by another each time it is set
-        self._under_way: dict[trio.CancelScope, None] = {}  # the oldest first
+        self._places = trio.Semaphore(HANDSHAKES_MAX)
+        self._under_way: dict[trio.CancelScope, None] = {}  # the oldest first, without those that make room
         self._tokens: dict[str, tuple[float, float]] = {}  # address -> how many there were, and when
 
     async def run(self) -> None:
@@ -78,18 +79,27 @@ class Door:
         """A link's handshake. Refused (`slow`) if there is no room for it, or what the handshake itself raises."""
         address = network_of(address)
         self._take(address)
-        if len(self._under_way) >= HANDSHAKES_MAX:
-            next(iter(self._under_way)).cancel()
-        scope = trio.CancelScope()
-        self._under_way[scope] = None
-        try:
-            with scope:
-                await link.handshake()
-                self._give_back(address)
-        finally:
-            del self._under_way[scope]
+        if not self._places.value:
+            self._make_room()
+        async with self._places:
+            scope = trio.CancelScope()
+            self._under_way[scope] = None
+            try:
+                with scope:
+                    await link.handshake()
+                    self._give_back(address)
+            finally:
+                self._under_way.pop(scope, None)
         if scope.cancelled_caught:
             raise Refused("slow", "its handshake made room for younger ones")
+
+    def _make_room(self) -> None:
+        """The oldest ends: its place is the newcomer's once it has left. Each makes room for one."""
+        oldest = next(iter(self._under_way), None)
+        if oldest is None:
+            raise Refused("slow", "all handshakes under way make room for others already")
+        del self._under_way[oldest]
+        oldest.cancel()
 
     def _take(self, address: str) -> None:
         tokens = self._tokens_of(address)

@@ -16,7 +16,7 @@ from buck.members import Members
 from buck.volume import Volume, archived_until
 from protocol import record
 from protocol.connection import Check
-from protocol.errors import FormatError, LinkLost, Refused, RemoteProtocolError
+from protocol.errors import FormatError, LinkLost, MessageError, Refused, RemoteProtocolError
 from protocol.link import open_asker
 from protocol.messages import Gossip, Hello, No, Peer
 from service.config import ConfigError
@@ -96,6 +96,10 @@ class Gossiper:
             self._refused(address, refused)
         except (LinkLost, RemoteProtocolError, trio.TooSlowError, OSError, ValueError) as error:
             self._members.failed(address, self._machine.now())
+            if MessageError in (type(error), type(error.__cause__)):
+                self._counts.links_refused["message"].inc()
+                log.warning("a peer says what this version can't read", address=address, why=str(error))
+                return news
             log.debug("a peer doesn't answer", address=address, why=str(error) or type(error).__name__)
         return news
 

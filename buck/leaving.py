@@ -44,6 +44,7 @@ class Leaving:
         self._machine = machine
         self._store = store
         self.progress = Progress()
+        self._unsaid = ""  # why the marks could not be looked for the last time
 
     async def run(self) -> None:
         """Look for the mark, for ever."""
@@ -54,13 +55,27 @@ class Leaving:
     async def look(self) -> None:
         """Take notice of the mark, or of its absence."""
         marks = [join(one.folder, MARK) for one in self._store.volumes if one.able]
-        marked = await self._machine.slow(lambda: any(_exists(self._machine.disk, mark) for mark in marks))
+        marked = await self._machine.slow(self._marked, marks)
         if marked and not self._store.draining:
             log.warning("this buck is leaving: it takes no new packets")
         elif self._store.draining and not marked:
             log.warning("this buck stays: it takes packets again")
             self.progress = Progress()
         self._store.draining = marked
+
+    def _marked(self, marks: Sequence[str]) -> bool:
+        """Is one of them there? Where a disk can't say and none is seen elsewhere, all stays as it is."""
+        unsaid = ""
+        for mark in marks:
+            try:
+                if _exists(self._machine.disk, mark):
+                    return True
+            except OSError as error:
+                unsaid = f"{mark}: {error.strerror or error}"
+        if unsaid and unsaid != self._unsaid:
+            log.warning("a disk can't say whether this buck leaves", why=unsaid, draining=self._store.draining)
+        self._unsaid = unsaid
+        return self._store.draining if unsaid else False
 
     def facts(self) -> dict[str, object]:
         """For the status page."""
@@ -71,7 +86,11 @@ async def mark(machine: Machine, disks: Sequence[str], env: str, leaving: bool) 
     """Say on each disk that its node leaves, or stays. ConfigError if a disk is none of a buck's."""
     folders = [join(disk.rstrip("/") or "/", env) for disk in disks]
     for folder in folders:
-        if not _exists(machine.disk, join(folder, "width")):
+        try:
+            known = _exists(machine.disk, join(folder, "width"))
+        except OSError as error:
+            raise ConfigError(f"{folder}: can't be looked at: {error.strerror or error}") from error
+        if not known:
             raise ConfigError(f"{folder}: no buck keeps packets there: give the --disk and --env that it runs with")
     for folder in folders:
         try:
@@ -114,8 +133,9 @@ def _told(leaving: Mapping[str, Any]) -> str:
 
 
 def _exists(disk: Disk, path: str) -> bool:
+    """OSError if that can't be told."""
     try:
         disk.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return False
     return True

@@ -38,7 +38,7 @@ from buck.volume import Volume
 from buck.web import feeds, routes
 from protocol import messages as m
 from protocol.connection import Connection
-from protocol.errors import LinkLost, Refused, RemoteProtocolError
+from protocol.errors import LinkLost, MessageError, Refused, RemoteProtocolError
 from protocol.identity import NodeKey
 from protocol.limits import PACKET_VERSION
 from protocol.link import Link
@@ -174,7 +174,15 @@ class Node:
             await trio.sleep(TICK_S)
 
     async def _link(self, stream: trio.abc.Stream) -> None:
-        """One peer, from its handshake to its end."""
+        """One peer; one whose messages this version can't read is counted."""
+        try:
+            await self._serve_peer(stream)
+        except* MessageError:
+            self.counts.links_refused["message"].inc()
+            raise
+
+    async def _serve_peer(self, stream: trio.abc.Stream) -> None:
+        """From its handshake to its end."""
         connection = Connection(self.hello(), dialing=False, check=self.check, security=self.door.security)
         metered = Metered(stream, connection, self.memory)
         link = Link(metered, connection)

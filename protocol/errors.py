@@ -5,6 +5,7 @@ BuckError
 │   ├── LocalProtocolError     we tried to do what the protocol forbids: our bug
 │   │   └── TooLargeError      a message longer than any peer would take; nothing of it was sent
 │   ├── RemoteProtocolError    the peer did: close the link, keep serving others
+│   │   └── MessageError       a message that is not what its schema says: damaged, or with fields of another version
 │   ├── Refused                the peer (or our own check of it) says no to the whole link: don't dial again at once
 │   └── LinkLost               the link ended under a question: whether it was done is not known, ask elsewhere
 │       └── Unanswered         the link lives, the answer did not come in time: ask elsewhere too
@@ -41,6 +42,10 @@ class TooLargeError(LocalProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer did what the protocol forbids: close this link and keep serving others."""
+
+
+class MessageError(RemoteProtocolError):
+    """A message that is not what its schema says: damaged, or with fields that only another version knows."""
 
 
 class Refused(ProtocolError):

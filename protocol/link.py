@@ -293,7 +293,7 @@ class Asker:
         except LinkLost as caught:
             error = caught
         except RemoteProtocolError as caught:
-            error = LinkLost(f"the peer broke the rules: {caught}")
+            (error := LinkLost(f"the peer broke the rules: {caught}")).__cause__ = caught
         finally:
             self._fail(error)
 

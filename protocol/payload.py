@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Final, TypeVar, get_type_hints
 
 from protocol import limits
-from protocol.errors import RemoteProtocolError, TooLargeError
+from protocol.errors import MessageError, TooLargeError
 from protocol.messages import MESSAGES, Message, StreamsAre
 from protocol.packed import Buffer, PackedError, pack, unpack_array, unpack_head
 from protocol.schema import Bulk, Field, SchemaError
@@ -48,7 +48,7 @@ def dump(message: Message) -> list[Buffer]:
 
 
 def load(kind: type[M], payload: Buffer) -> M:
-    """The message in `payload`; RemoteProtocolError if it is not exactly what its schema says."""
+    """The message in `payload`; MessageError if it is not exactly what its schema says."""
     schema = SCHEMAS[kind]
     place = kind.__name__
     values = []
@@ -60,7 +60,7 @@ def load(kind: type[M], payload: Buffer) -> M:
             place = f"{kind.__name__}.{name}"
             values.append(value if isinstance(value, memoryview) else field.load(value))
     except (PackedError, SchemaError) as error:
-        raise RemoteProtocolError(f"{place}: {error}") from error
+        raise MessageError(f"{place}: {error}") from error
     return kind(*values)
 
 

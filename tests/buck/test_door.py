@@ -109,6 +109,46 @@ async def test_A13_peers_that_never_finish_a_handshake_are_left_and_hold_up_nobo
     assert len([end for end in ends if end < HANDSHAKE_S - 1]) == 10 + 1  # those made room
 
 
+class Slow:
+    """Handshakes that take for ever; how many are under way, and were at most."""
+
+    now = most = 0
+
+    async def handshake(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.now -= 1
+
+
+@in_world
+async def test_never_more_handshakes_are_under_way_than_may_be_however_many_come_at_once(world: World) -> None:
+    one, slow, refused = door(world), Slow(), []
+
+    async def come(number: int) -> None:
+        try:
+            await one.shake(slow, f"host-{number}")  # type: ignore[arg-type]  # all of a link that is asked for
+        except Refused as error:
+            refused.append((number, error.reason))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3 * HANDSHAKES_MAX):
+            nursery.start_soon(come, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (slow.now, slow.most) == (HANDSHAKES_MAX, HANDSHAKES_MAX)
+        assert len(refused) == 2 * HANDSHAKES_MAX
+        for number in range(5):
+            nursery.start_soon(come, 1000 + number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert (slow.now, slow.most) == (HANDSHAKES_MAX, HANDSHAKES_MAX)
+        assert len(refused) == 2 * HANDSHAKES_MAX + 5
+        assert {reason for _, reason in refused} == {"slow"}
+        assert all(number < 1000 for number, _ in refused), "the oldest make room"
+        nursery.cancel_scope.cancel()
+
+
 def secured(*lines: str) -> Callable:
     """A scenario with a buck on host a that lets these keys in; it gets these two and the client's keys."""
 

@@ -5,10 +5,14 @@ import json
 import trio
 
 from protocol import messages as m
+from protocol.connection import PREFACE, Connection
+from protocol.frames import frame
+from protocol.packed import pack, unpack_array
+from protocol.payload import dump
 from service.units import Address
 from service.web import fetch
-from tests.buck.making import in_world
-from tests.buck.test_session import PORT, asking, start
+from tests.buck.making import OTHER, WIDTH, in_world
+from tests.buck.test_session import PORT, asking, garble, hello, start, with_a_buck
 from tests.simulation.machine import World
 
 
@@ -22,6 +26,60 @@ async def test_an_address_at_which_nobody_answers_is_not_passed_on_and_an_alarm(
             assert {peer.address for peer in (await asker.ask(m.Peers(0))).peers} == {f"a:{PORT}"}
         page = json.loads(await fetch(world.machine("looker"), "b", 80, "/status"))
         assert page["counters"]["peers_cannot_reach_us"] == 1
+        nursery.cancel_scope.cancel()
+
+
+def later(message: m.Message) -> bytes:
+    """Its frame, with a field that only later versions know."""
+    row = unpack_array(b"".join(map(bytes, dump(message))))
+    return b"".join(map(bytes, frame(message.tag, [pack((*row, 7))])))
+
+
+async def refused(world: World) -> int:
+    page = json.loads(await fetch(world.machine("looker"), "a", 80, "/status"))
+    return int(page["counters"].get("links_refused{reason=message}", 0))
+
+
+@with_a_buck()
+async def test_C28_hellos_and_messages_with_a_field_more_are_counted_and_end_their_link_alone(world: World) -> None:
+    machine, tailer = world.machine("client"), hello()
+    for count, said in enumerate(
+        [
+            PREFACE + later(tailer),
+            Connection(tailer, dialing=True).start() + later(m.Clock(1)),
+            Connection(hello(OTHER, "buck"), dialing=True).start() + later(m.Gossip(1, ())),
+        ],
+        1,
+    ):
+        await trio.sleep(1)
+        await garble(await machine.connect("a", PORT), said)
+        assert await refused(world) == count
+    async with asking(world) as asker:
+        assert isinstance(await asker.ask(m.Clock(0)), m.ClockIs)
+
+
+@in_world
+async def test_C28_a_buck_whose_hello_or_view_has_a_field_more_is_counted(world: World) -> None:
+    them = hello(OTHER, "buck", width=WIDTH)
+    preface = Connection(them, dialing=False).start()
+    greeting = b"".join(map(bytes, frame(them.tag, dump(them))))
+    says = [preface + later(them)]
+    async with trio.open_nursery() as nursery:
+
+        async def serve(stream: trio.abc.Stream) -> None:
+            await garble(stream, says[0])
+
+        listeners = await world.machine("b").listen("b", PORT)
+        nursery.start_soon(trio.serve_listeners, serve, list(listeners))
+        start(world.host("a"), nursery, join=(Address("b", PORT),))
+        await trio.sleep(5)
+        first = await refused(world)
+        assert first >= 1
+        says[0] = preface + greeting + later(m.View(1, WIDTH, ()))
+        await trio.sleep(2)
+        first = await refused(world)
+        await trio.sleep(60)
+        assert await refused(world) > first
         nursery.cancel_scope.cancel()
 
 
