@@ -30,7 +30,7 @@ from bench.filling import fresh
 from bench.measure import ROOT, FailedError, spread
 from bench.options import Options
 from bench.report import Row, show
-from tailer.send import SILENT_S
+from tailer.asked import SILENT_S
 
 BUCKS, SENDERS, VICTIM = 4, 2, 1
 PACKET_SIZE = 64 << 10

@@ -9,10 +9,11 @@ Bucks on other hosts and in other zones than those that hold a packet already ar
                   └── parked <────┘     (again when the members change, or after a while)
 
 A buck that takes no bytes, or keeps silent, for SILENT_S is passed over: another one is asked, if there is one, while
-its own answer still counts for ACK_TIMEOUT_S, and longer where answers to earlier packets still come. Where many are
-slow, asking more of them makes them slower: such further copies are at most a window of packets, and later one for ten
-that were acknowledged; and slowness never leaves fewer than two bucks to ask. A frame that goes out is not cut off
-while it advances: that would end the link, and a slow way would carry nothing.
+its own answer still counts for ACK_TIMEOUT_S, and longer where answers to earlier packets still come. One that says
+nothing at all, though asked, is given nothing more long before that; what waits for such ones only is set aside, holds
+up no other packet, and soon goes elsewhere (asked.py). Where many are slow, asking more of them makes them slower: such
+copies are bounded (window.py), and slowness never leaves fewer than two bucks to ask. A frame that goes out is not cut
+off while it advances: that would end the link, and a slow way would carry nothing.
 
 A packet that is parked has a copy on every buck that can be reached, or is refused by those that don't hold it: it
 waits outside the window, in the journal, and holds up nobody. Third copies and what a buck lost are mend.py's business.
@@ -20,31 +21,26 @@ waits outside the window, in the journal, and holds up nobody. Third copies and 
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import trio
 
 from protocol.errors import LinkLost, ProtocolError
 from protocol.limits import SLICE
-from protocol.link import Asker
 from protocol.messages import SYNCED, No, Ok, Put
 from protocol.packet import Packet
 from service.beat import until_beat
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
+from tailer.asked import ACK_TIMEOUT_S, ELSEWHERE_TIMES, SILENT_S, Asked, Late, Usual
+from tailer.choosing import choose
 from tailer.fetch import packet_of
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry, Slot
 from tailer.members import Buck, Members
+from tailer.window import ASIDE_MAX, BYTES, PACKETS, Spare, Window
 
-WINDOW_PACKETS = 16
-WINDOW_BYTES = 32 << 20
-SILENT_S = 1.0  # then another buck is asked: longer than a disk's usual pause, short for who waits for two copies
-ACK_TIMEOUT_S = 5.0  # then the answer isn't waited for any more,
-ADVANCING_S = 60.0  # nor then, though answers to others still come: 4 MiB of buffers drain at 70 kB/s
 LOOK_AGAIN_S = 0.25  # can another buck be asked by now?
-SPARE_MAX, SPARE_SHARE = float(WINDOW_PACKETS), 0.1  # packets that may be asked of one buck more; earned by each ok
 LATE_MAX = 64  # questions whose answers may still come: some bytes each
 LOOK_EVERY_S = 1.0
 UNPARK_EVERY_S = 20.0
@@ -54,31 +50,9 @@ A1_COPIES = 2
 AVOID_S = {"full": 10.0, "slow": 1.0, "draining": 60.0}
 AVOID_OTHER_S = 0.0  # it refused this packet, not all of them
 AVOID_SILENT_S = 5.0
+AVOID_DOUBTED_S = 2 * LOOK_AGAIN_S  # and again, as long as packets wait for it
 
 log = get_log("tailer.send")
-
-
-class Asked(NamedTuple):
-    """A packet under way to one buck."""
-
-    buck: Buck
-    asker: Asker
-    number: int
-    sent: float  # when the last of it was taken
-    way_s: float  # for what lies in buffers on the way: as long as that took, and a second for each slice of its own
-
-    @property
-    def end(self) -> float:
-        """When its answer isn't waited for any more: silence counts since its buck last answered any packet."""
-        heard = max(self.sent + self.way_s, self.asker.answered_at.get(Put, 0.0))
-        return min(heard + ACK_TIMEOUT_S, self.sent + ADVANCING_S)
-
-
-class Late(NamedTuple):
-    """A question that was not waited for any longer; its answer still counts until its end."""
-
-    entry: Entry
-    asked: Asked
 
 
 class Sender:
@@ -94,9 +68,10 @@ class Sender:
         self._parked: set[Slot] = set()
         self._hot: dict[Slot, Packet] = {}  # fresh packets, as far as the window's bytes go
         self._hot_bytes = 0
-        self._flying: dict[Slot, int] = {}
+        self._window = Window()
         self._late: deque[Late] = deque()
-        self._spare = SPARE_MAX
+        self._spare = Spare()
+        self._usual = Usual()
         self._idle = trio.lowlevel.ParkingLot()  # workers without a packet
 
     # --- the way in -------------------------------------------------------------------------------------------------
@@ -106,7 +81,7 @@ class Sender:
         slot = packet.header.epoch, packet.header.number
         if slot not in self.journal.ledger.unplaced:
             return
-        if self._hot_bytes + len(packet.data) <= WINDOW_BYTES:
+        if self._hot_bytes + len(packet.data) <= BYTES:
             self._hot[slot] = packet
             self._hot_bytes += len(packet.data)
         self.enqueue(slot)
@@ -121,7 +96,7 @@ class Sender:
         queued = set(self._queue)
         self._queue.extend(slot for slot in self.journal.ledger.unplaced if slot not in queued)
         async with trio.open_nursery() as nursery:
-            for _ in range(WINDOW_PACKETS):
+            for _ in range(PACKETS + ASIDE_MAX):
                 nursery.start_soon(self._work)
             await self._unpark()
 
@@ -141,15 +116,15 @@ class Sender:
 
     def _take(self) -> Entry | None:
         """The next packet to be sent, if the window has room and there is a buck."""
-        while self._queue and len(self._flying) < WINDOW_PACKETS and self.members.live():
+        while self._queue and self._window.is_open and self.members.live():
             entry = self.journal.ledger.unplaced.get(self._queue[0])
-            if entry is not None and self._flying and sum(self._flying.values()) + entry.size > WINDOW_BYTES:
+            if entry is not None and not self._window.fits(entry.size):
                 return None
             slot = self._queue.popleft()
             if entry is None:
                 self._cool(slot)  # placed in another way
-            elif slot not in self._flying:
-                self._flying[slot] = entry.size
+            elif slot not in self._window:
+                self._window.enter(slot, entry.size)
                 return entry
         return None
 
@@ -164,7 +139,7 @@ class Sender:
         except JournalError:
             self._parked.add(entry.slot)  # the journal has said why; until it can be synced the packet stays here
         finally:
-            del self._flying[entry.slot]
+            self._window.leave(entry.slot)
 
     def _cool(self, slot: Slot) -> Packet | None:
         packet = self._hot.pop(slot, None)
@@ -224,7 +199,7 @@ class Sender:
     def crowded(self) -> bool:
         """Do bucks take packets more slowly than they come? Then files wait, rather than fill the journal. Packets that
         no buck at all can be given don't count: they wait in the journal."""
-        return len(self._queue) + len(self._flying) > 2 * WINDOW_PACKETS and bool(self.members.live())
+        return len(self._queue) + self._window.moving > 2 * PACKETS and bool(self.members.live())
 
     # --- copies -----------------------------------------------------------------------------------------------------
 
@@ -238,17 +213,11 @@ class Sender:
             await self._put(entry, packet, bucks, again, tried)
 
     def _choose(self, entry: Entry, count: int, tried: set[bytes]) -> list[Buck]:
-        """Random live bucks that don't hold it, rather on hosts and in zones that hold none."""
+        """Random live bucks that don't hold it and were not asked."""
         free = [buck for buck in self.members.live() if buck.node not in tried and buck.node not in entry.stored]
-        self.machine.random.shuffle(free)
         holders = [self.members.bucks[node] for node in entry.stored if node in self.members.bucks]
-        chosen: list[Buck] = []
-        while free and len(chosen) < count:
-            near = [*holders, *chosen]
-            best = min(free, key=lambda buck: _nearness(buck, near))
-            free.remove(best)
-            chosen.append(best)
-        return chosen
+        self.machine.random.shuffle(free)
+        return choose(free, holders, count)
 
     async def _put(self, entry: Entry, packet: Packet, bucks: Sequence[Buck], again: bool, tried: set[bytes]) -> None:
         """Ask these bucks one after another, then wait for all of them: one task for a packet is enough."""
@@ -267,20 +236,39 @@ class Sender:
 
     async def _wait(self, entry: Entry, asked: Sequence[Asked], tried: set[bytes], began: float) -> None:
         """For all answers, or until somebody else is to be asked."""
+        doubt_s = self._usual.doubt_s
+        elsewhere = began + ELSEWHERE_TIMES * doubt_s
+        look = self.machine.now() + doubt_s
         until = max(began + SILENT_S, self.machine.now() + LOOK_AGAIN_S)  # one that took no bytes has cost time
         while True:
-            with trio.CancelScope(deadline=until):
+            with trio.CancelScope(deadline=look):
                 for one in asked:
                     await one.asker.wait(one.number)
             silent = [one for one in asked if not one.asker.is_answered(one.number)]
-            end = max((one.end for one in silent), default=until)
-            if until >= end:
+            if not silent:
+                self._usual.note(self.machine.now() - began)
+            end = max((one.end for one in silent), default=look)
+            if look >= end:
                 return
-            for one in silent:
-                self._pass_over(one.buck)
-            if self._may_ask_another(entry, tried):
-                return
-            until = min(until + LOOK_AGAIN_S, end)
+            is_doubted = self._doubt(entry, silent, look - doubt_s)
+            if look >= until or (is_doubted and look >= elsewhere):
+                for one in silent:
+                    self._pass_over(one.buck, AVOID_SILENT_S)
+                if self._may_ask_another(entry, tried, began):
+                    self._window.take_back(entry.slot)
+                    return
+            look = min([end, look + LOOK_AGAIN_S, *(time for time in (elsewhere, until) if time > look)])
+
+    def _doubt(self, entry: Entry, silent: Sequence[Asked], since: float) -> bool:
+        """Give those nothing for a moment that said nothing at all since then. Does it wait for such ones only?"""
+        for one in silent:
+            if one.heard <= since:
+                self._pass_over(one.buck, AVOID_DOUBTED_S)
+        live = self.members.live()
+        is_doubted = not any(one.buck in live for one in silent)
+        if is_doubted and self._window.set_aside(entry.slot):
+            self._idle.unpark()
+        return is_doubted
 
     async def _hear(self, entry: Entry, one: Asked) -> None:
         """Note an answer that is here. One that isn't may still come, if somebody else is asked meanwhile."""
@@ -292,7 +280,7 @@ class Sender:
             one.asker.forget(one.number)
         else:
             self.counters["passed_over"] += 1
-            self._spare -= 1.0
+            self._spare.spend()
             self._late.append(Late(entry, one))
             if len(self._late) > LATE_MAX:
                 oldest = self._late.popleft().asked
@@ -313,23 +301,23 @@ class Sender:
                 self._parked.discard(entry.slot)
                 self._settle(entry)
 
-    def _may_ask_another(self, entry: Entry, tried: set[bytes]) -> bool:
+    def _may_ask_another(self, entry: Entry, tried: set[bytes], since: float) -> bool:
         """Is there a buck that could take the packet instead of a silent one, and is that not too much to ask?"""
-        return self._spare >= 1.0 and any(
-            buck.node not in tried and buck.node not in entry.stored for buck in self.members.live()
-        )
+        others = [buck for buck in self.members.live() if buck.node not in tried and buck.node not in entry.stored]
+        answers = any(buck.asker and buck.asker.answered_at.get(Put, 0.0) >= since for buck in others)
+        return bool(others) and self._spare.is_enough(answers=answers and self._usual.is_fast)
 
-    def _pass_over(self, buck: Buck) -> None:
+    def _pass_over(self, buck: Buck, seconds: float) -> None:
         """Give a silent one nothing for a while, if enough others are left."""
-        live = self.members.live()
-        if buck in live and len(live) > A1_COPIES:
-            self.members.avoid(buck, AVOID_SILENT_S)
+        others = [one for one in self.members.live() if one is not buck]
+        if len(others) >= A1_COPIES:
+            self.members.avoid(buck, seconds)
 
     async def _ask_while_it_advances(
         self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked], tried: set[bytes]
     ) -> None:
         """A buck that takes no bytes is left; what it has begun to take is not cut off while it goes on."""
-        patience_s = SILENT_S if self._may_ask_another(entry, tried) else ACK_TIMEOUT_S
+        patience_s = SILENT_S if self._may_ask_another(entry, tried, self.machine.now()) else ACK_TIMEOUT_S
         is_begun = False
         with trio.move_on_after(patience_s) as scope:
 
@@ -341,7 +329,8 @@ class Sender:
             await self._ask(entry, packet, buck, again, asked, taken)
         if scope.cancelled_caught:
             self._note_failure(buck, "unanswered")  # the next one need not wait for it
-            self._spare -= is_begun  # bytes went for nothing, and others are to take them
+            if is_begun:
+                self._spare.spend()  # bytes went for nothing, and others are to take them
 
     async def _ask(
         self, entry: Entry, packet: Packet, buck: Buck, again: bool, asked: list[Asked], taken: Callable[[], None]
@@ -381,7 +370,7 @@ class Sender:
     def _note(self, entry: Entry, buck: Buck, answer: object) -> None:
         if isinstance(answer, Ok):
             self.counters["acked"] += 1
-            self._spare = min(SPARE_MAX, self._spare + SPARE_SHARE)
+            self._spare.earn()
             self.journal.ledger.note_stored(entry, buck.node, answer.level >= SYNCED)
             buck.live_wanted = answer.live and buck.asker is not None
         elif isinstance(answer, No):
@@ -389,10 +378,3 @@ class Sender:
             self.members.avoid(buck, AVOID_S.get(answer.reason, AVOID_OTHER_S))
             if answer.reason not in AVOID_S:
                 log.warning("a buck refuses a packet", node=buck.node.hex(), reason=answer.reason, why=answer.text)
-
-
-def _nearness(buck: Buck, others: list[Buck]) -> int:
-    """How much a copy there shares the fate of the others: the same host counts more than the same zone."""
-    same_host = any(buck.host == other.host for other in others)
-    same_zone = any(buck.zone == other.zone for other in others)
-    return 2 * same_host + same_zone

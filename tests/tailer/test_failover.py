@@ -8,7 +8,9 @@ import pytest
 import trio
 
 from protocol.messages import Put
-from tailer.send import ACK_TIMEOUT_S, SPARE_MAX, WINDOW_PACKETS
+from tailer.asked import ACK_TIMEOUT_S, DOUBT_MAX_S, ELSEWHERE_TIMES
+from tailer.window import ASIDE_MAX, SPARE_MAX
+from tailer.window import PACKETS as WINDOW_PACKETS
 from tests.simulation.machine import World
 from tests.tailer.fake_bucks import FakeBuck, Sending, begun, cluster, run, start_sending, until
 
@@ -70,6 +72,37 @@ def test_C16_the_worst_packet_is_stored_soon_whatever_becomes_of_a_buck(
         await tailer.until_placed(10)
         assert len(watch.took) == 80
         assert max(watch.took) <= most, sorted(watch.took)[-20:]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fault", "size", "most"),
+    [
+        (stopped, 1000, DOUBT_MAX_S * ELSEWHERE_TIMES + SPARE_S),
+        (stopped, 64 << 10, DOUBT_MAX_S * ELSEWHERE_TIMES + SPARE_S),
+        (vanished, 64 << 10, ACK_S + SPARE_S),  # it takes no more bytes: a frame that has begun is not cut off before
+    ],
+)
+def test_C4_who_keeps_silent_under_load_holds_up_no_packet_of_others(
+    fault: Callable[[World, FakeBuck], None], size: int, most: float
+) -> None:
+    """Far more packets come within the time-out than the window has room for."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 4)
+        watch = Stopwatch(tailer)
+        nursery.start_soon(watch.watch)
+        nursery.start_soon(lambda: watch.send(1200, 0.0025, size=size))
+        await trio.sleep(1)
+        fault(world, bucks[1])
+        await trio.sleep(3)
+        await tailer.until_placed(10)
+        assert len(watch.took) == 1200
+        took = sorted(watch.took)
+        assert took[-1] <= most
+        assert sum(one > 0.1 for one in took) < 90, "only packets that were asked of it, before it was doubted"
+        assert tailer.sender.counters["passed_over"] <= SPARE_MAX + ASIDE_MAX
 
     run(scenario)
 

@@ -9,7 +9,7 @@ import trio.lowlevel
 
 from protocol.messages import Put
 from protocol.packet import Class
-from tailer.send import WINDOW_PACKETS
+from tailer.window import PACKETS as WINDOW_PACKETS
 from tests.simulation.machine import World, simulate
 from tests.simulation.platter import Folder
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
