@@ -9,7 +9,7 @@ PARALLEL ?= -n auto --dist loadfile
 SOURCES := protocol service tailer buck porter
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check types test properties fuzz mutants scenarios soak simulate bench demo clean
+.PHONY: help setup check types test properties fuzz mutants scenarios soak simulate bench rivals demo clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -21,7 +21,7 @@ setup: .venv/.kernel ## make .venv with buck, tailer and porter in it; quick whe
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo "no venv: install python3-venv" >&2; exit 2; }
 	@echo "installing into .venv"
 	@$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=80" "Cython>=3.1"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[archive,dev]"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[archive,bench,dev]"
 	@touch $@
 
 # The kernel is optional: without a compiler its twin in Python does the same, only slower.
@@ -59,6 +59,9 @@ simulate: setup ## whole clusters in virtual time, everything failing; SEEDS=100
 
 bench: setup ## measure everything, beside what others take for the same
 	$(BIN)/python -m bench
+
+rivals: setup ## bring what other systems need that Python's packages don't hold; says which can run here
+	$(BIN)/python -m bench rivals --fetch
 
 demo: setup ## three bucks, a tailer on this host's logs, an archive; LOGS='glob...'; CHECK=1 compares all, once; with KILL=1 under kill -9; SECURE=1 with keys
 	@$(BIN)/python -m bench.demo $(if $(CHECK),--check) $(if $(KILL),--kill) $(if $(SECURE),--secure) $(if $(LOGS),--logs '$(LOGS)')

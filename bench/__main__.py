@@ -1,7 +1,8 @@
 """`python -m bench [NAME]...`: run the benchmarks (all of them, or those named) and print one table with ratios.
 
 Figures are medians of `--runs` runs with their spread. CPU is that of whole process trees. These machines are noisy, so
-what is judged are ratios to something else in the same run.
+what is judged are ratios to something else in the same run. `rivals` and `kafka` in place of a name are commands of
+their own: which other systems can run here, and a Kafka to try things with.
 """
 
 from __future__ import annotations
@@ -38,13 +39,17 @@ BENCHES = [
     "chaos",
     "pressure",
 ]
+COMMANDS = ["rivals", "kafka"]  # of other systems: bench/rivals/commands.py
 # Together they import every library that a measured process does.
 MODULES = ["buck.commands", "tailer.commands", "porter.commands", "porter.parquet", "porter.hour", "protocol.secure"]
 PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]
 
 
 def main() -> int:
-    """Parse, run, print, keep."""
+    """Parse, run, print, keep; or hand over to one of the commands about other systems."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        command = getattr(importlib.import_module("bench.rivals.commands"), sys.argv[1])
+        return int(command(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {' '.join(BENCHES)}")
     parser.add_argument("--runs", type=int, default=5, help="runs of each (5)")

@@ -1,0 +1,138 @@
+"""Buck: real processes, as bench/cluster.py starts them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench.cluster import Cluster, ClusterError
+from bench.measure import ROOT
+from bench.rivals.buck_client import classes
+from bench.rivals.process import Client, Program, RivalError
+from bench.rivals.rival import Loaded, Rival, Settings, weigh
+from bench.stored import Disk as Stored
+
+LOAD_S = 3600.0
+
+
+class Buck(Rival):
+    """Node i is a buck; senders are tailers, readers are porters."""
+
+    name = "buck"
+
+    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+        super().__init__(folder, settings)
+        self._cluster: Cluster | None = None
+
+    @property
+    def cluster(self) -> Cluster:
+        assert self._cluster is not None, "it was not started"
+        return self._cluster
+
+    @classmethod
+    def missing(cls) -> str:
+        return ""
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        said = ["git", "describe", "--always", "--dirty"]
+        done = subprocess.run(said, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+        return {"buck": done.stdout.strip() or "no git"}
+
+    def differences(self) -> list[str]:
+        found = [
+            "senders append to a file that a tailer follows: what is measured includes the file, and the tailer's own"
+            " journal on the sender's disk, which the disk figures of the nodes don't hold",
+            "packets are compressed with zstd and are never re-batched; partitions, idempotence, keys, linger and batch"
+            " size have no counterpart: a tailer closes packets by age and size, and every line has an identity",
+            "whole files are loaded by `tailer run --once`; its CPU counts from its start to its verified end",
+            "a live reader is shown what comes from its start on, each event as often as the product lets through; who"
+            " wants the past asks for it apart",
+            "a node serves again when it listens",
+        ]
+        if self.settings.copies == 3 and self.settings.sync == "none":
+            found.append(
+                "three copies: two are acknowledged, the third follows once the window of time is over; files that are"
+                " loaded are done when three bucks have them fsynced (A2)"
+            )
+        if self.settings.timeouts == "tuned":
+            found.append("there are no time-outs to tune: they are the same as by default")
+        if self.settings.compression != "zstd":
+            found.append("compression is zstd whatever is asked")
+        return found
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, count: int) -> None:
+        self._cluster = Cluster(self.folder, count)
+
+    def launch(self, i: int) -> Program:
+        try:
+            return Program(f"buck {i}", self.cluster.start(i).popen, self.cluster.logs / f"buck{i}.log")
+        except ClusterError as error:
+            raise RivalError(str(error)) from None
+
+    def stop(self) -> None:
+        super().stop()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    def data(self, i: int) -> Path:
+        return self.folder / f"buck{i}"
+
+    def addresses(self) -> list[str]:
+        return [self.cluster.fixed[i][0] for i in sorted(self.cluster.fixed)]
+
+    def launch_all(self, count: int) -> None:
+        """The others join the first, side by side."""
+        super().launch_all(1)
+        with ThreadPoolExecutor() as pool:
+            self.nodes += pool.map(self.launch, range(1, count))
+
+    def until_ready(self, deadline: float) -> None:
+        """`tailer run --once` has brought a line: its start counts as well."""
+        line = self.folder / "ready.log"
+        line.write_text("ready\n")
+        program = self._tailer_once([line], "A1")
+        while program.running():
+            self.pause(deadline, "no line is acknowledged")
+        if code := program.wait(0):
+            raise RivalError(f"the tailer ended with {code}:\n{program.log_end()}")
+
+    def until_serving(self, i: int, deadline: float) -> None:
+        """It has said that it listens: `launch` waited for that."""
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def client(self, job: str, *arguments: str) -> Client:
+        return self.client_command("buck_client", job, *arguments)
+
+    def load(self, files: Sequence[Path]) -> Loaded:
+        """`tailer run --once` at A1 for one or two copies, at A2 for three."""
+        raw, lines = weigh(files)
+        before = self._held()
+        begin = time.monotonic()
+        program = self._tailer_once(files, "A2" if self.settings.copies == 3 else "A1")
+        if code := program.wait(LOAD_S):
+            raise RivalError(f"the tailer ended with {code}:\n{program.log_end()}")
+        seconds = time.monotonic() - begin
+        held = self._held() - before
+        if held < lines:
+            raise RivalError(f"the tailer was given {lines} lines and the bucks hold {held}")
+        return Loaded(seconds, program.usage().cpu_s, raw, lines, held)
+
+    def _tailer_once(self, files: Sequence[Path], level: str) -> Program:
+        name = f"once{time.monotonic_ns()}"
+        config = self.folder / f"{name}.toml"
+        config.write_text(classes(self.settings))
+        started = self.cluster.tailer("--config", str(config), "--once", "--level", level, *map(str, files), name=name)
+        return Program(started.name, started.popen, started.log)
+
+    def _held(self) -> int:
+        """How many events the packets on all disks hold, each packet counted once."""
+        disks = [folder for i in range(len(self.nodes)) for folder in self.cluster.disk_folders(i)]
+        counts = {header.key: header.count for folder in disks for header, _ in Stored(folder).fresh()}
+        return sum(counts.values())
