@@ -168,7 +168,8 @@ class Archiver:
         for bucket in buckets:
             found = await survey(self._cluster, bucket.bucket)
             asked.silent = asked.silent or bool(found.silent)
-            asked.sure = asked.sure and not found.unsure
+            if found.unsure:
+                asked.unsure.add(bucket.bucket)
             asked.conflicts |= found.conflicts
             await shelf.fill(found, _without(held))
         report = Archived(hour, missing=sum(n.count for numbers in shelf.missing.values() for n in numbers.values()))

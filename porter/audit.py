@@ -49,6 +49,7 @@ class Found:
     troubles: list[str] = field(default_factory=list)  # what went wrong without making anything incomplete
     notes: list[str] = field(default_factory=list)  # what takes nothing from the verdict
     unsure: dict[str, None] = field(default_factory=dict)  # bucks that may hold more than they say
+    doubted: set[int] = field(default_factory=set)  # the buckets of which they may
     asked: bool = True
     due: int = 0
     coverage: Coverage = field(default_factory=Coverage)
@@ -78,7 +79,9 @@ class Found:
         self.hold(listed.bucket, listed.union())
         self.copies.add(listed)
         _hold(self.let_go, listed.bucket, listed.archived)
-        self.unsure |= {f"unsure what it holds: {member}": None for member in listed.unsure}
+        if listed.unsure:
+            self.unsure |= {f"unsure what it holds: {member}": None for member in listed.unsure}
+            self.doubted.add(listed.bucket)
 
     def settle_archived(self, deep: bool) -> None:
         """What bucks have let go of is in the archive, as a porter has stated; where there is one, it must be there."""
@@ -139,7 +142,7 @@ def audit(
     width = max((seal.width for seal in found.seals), default=1)
     start -= start % width  # the bucket that a range begins in belongs to it
     healed = found.coverage.whole()
-    facts = found.conflicts, found.asked, found.due, healed, not found.unsure
+    facts = found.conflicts, found.asked, found.due, healed, found.doubted
     roster = found.seen.expected.values(), found.seen.retired.values()
     evidence = Evidence(found.seals, found.held, *facts, *roster)
     verdict = judge(env, evidence, start, end, hosts)

@@ -37,7 +37,7 @@ class Asked:
     """What came to light while an hour was gathered: it goes into the verdict."""
 
     silent: bool = False  # some member didn't answer
-    sure: bool = True
+    unsure: set[int] = field(default_factory=set)  # buckets of which some buck may hold more than it says
     conflicts: set[Key] = field(default_factory=set)
     quarantined: dict[Key, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # of objects that were verified just now
@@ -56,7 +56,7 @@ class Judge:
         """Write the hour's verdict, if it says something new; its state."""
         names = [name for name in await self._archive.parts() if name.hour == hour]
         footers = [await self._archive.footer(name) for name in names]
-        facts = _contents(asked.conflicts, footers, seals), not asked.silent, hour + HOUR_S, self.healed, asked.sure
+        facts = _contents(asked.conflicts, footers, seals), not asked.silent, hour + HOUR_S, self.healed, asked.unsure
         roster = self.seen.expected.values(), self.seen.retired.values()
         verdict = judge(self._env, Evidence(seals, held_by_bucket(footers), *facts, *roster), hour, hour + HOUR_S)
         verdicts = await self._machine.slow(of_hour, self._objects, self._env, hour, "v")

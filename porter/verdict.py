@@ -25,7 +25,7 @@ Pure: what is held comes as sets of numbers, from bucks or from an archive's foo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,9 +55,10 @@ VERSION = 1
 class Evidence:
     """What there is to judge by. `held`: epoch of a tailer -> bucket -> packet numbers, over all sources.
 
-    `asked`: did all members answer? `sure`: was each of these sure, so that what nobody holds is nowhere? `due`:
-    tailers of the roster must have stated everything before this bucket. `healed`: tailers of which no file has a
-    hole: what a crash lost is here, if its seal says that the files were read again.
+    `asked`: did all members answer? `unsure`: the buckets of which one of these may hold more than it says; in all
+    others what nobody holds is nowhere. `due`: tailers of the roster must have stated everything before this bucket.
+    `healed`: tailers of which no file has a hole: what a crash lost is here, if its seal says that the files were
+    read again.
     """
 
     seals: Sequence[Seal]
@@ -66,7 +67,7 @@ class Evidence:
     asked: bool = True
     due: int = 0
     healed: frozenset[bytes] = frozenset()
-    sure: bool = True
+    unsure: Collection[int] = ()
     expected: Iterable[Expected] = ()
     retired: Iterable[Retirement] = ()
 
@@ -220,7 +221,7 @@ def _weigh(account: Account, section: Section, held: Ranges, given_up: Ranges, e
         reason = "sealed, and given up by its tailer"
         account.gaps.append(Gap(section.epoch, section.bucket, gone, _allowed(section.kind), reason))
         missing -= gone
-    if missing and evidence.asked and evidence.sure:
+    if missing and evidence.asked and section.bucket not in evidence.unsure:
         reason = "sealed, and nobody has it"
         account.gaps.append(Gap(section.epoch, section.bucket, missing, _allowed(section.kind), reason))
     elif missing:

@@ -71,17 +71,19 @@ def test_what_a_class_allowed_to_be_lost_is_incomplete_and_no_broken_promise() -
 def test_a_missing_packet_that_a_silent_buck_may_have_is_unknown() -> None:
     _, packets, chain = five()
     seal = chain.seal(packets)
-    for fact in ("asked", "sure"):
-        verdict = judged([seal], packets[:4], **{fact: False})
+    for doubt in ({"asked": False}, {"unsure": {BUCKET}}):
+        verdict = judged([seal], packets[:4], **doubt)
         assert verdict.state == verdict.accounts[0].state == UNKNOWN
         assert "may be on a buck that was not asked" in verdict.accounts[0].unknown[0].reason
     assert not judged([seal], packets, asked=False).document()["asked"]
+    elsewhere = judged([seal], packets[:4], unsure={BUCKET + WIDTH})
+    assert elsewhere.state == INCOMPLETE, "what a buck may have lost of another bucket brings none of this one"
 
 
 def test_without_every_answer_nothing_is_complete_but_without_certainty_what_is_held_is() -> None:
     _, packets, chain = five()
     seal = chain.seal(packets)
-    assert judged([seal], packets, sure=False).state == COMPLETE
+    assert judged([seal], packets, unsure={BUCKET}).state == COMPLETE
     verdict = judged([seal], packets, asked=False)
     assert (verdict.state, verdict.accounts[0].state) == (UNKNOWN, COMPLETE)
 
