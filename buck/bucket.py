@@ -94,9 +94,11 @@ class Part:
         return not self.stopped and self.index is not None and not self.index.has(packet)
 
     def write(self, packets: Sequence[Packet]) -> None:
-        """The part of appending that may wait for the disk: all of them, or after an OSError none."""
+        """The part of appending that may wait for the disk: all of them, or after an OSError none.
+
+        It may be stopped since they were chosen for it: who closes it waits for them.
+        """
         assert self.file is not None
-        assert not self.stopped
         for packet in packets:
             faultpoint("buck.bucket.before_append")
             try:

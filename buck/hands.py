@@ -12,6 +12,7 @@ with the next hop, as far as BATCH_BYTES reach; those of one part are written, o
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from errno import EIO
 from typing import Any, TypeVar
 
 import trio
@@ -158,7 +159,9 @@ class Hands:
         errors = await self.call(lambda: _write(writes)) if writes else {}
         for part, jobs in groups.items():
             for job in jobs.values():
-                job.error = errors.get(part)
+                job.error = errors.get(part) or (
+                    OSError(EIO, "its file was given up meanwhile") if part.failed else None
+                )
                 job.result = part.note(job.packet) if job.error is None else None
 
 

@@ -245,6 +245,46 @@ async def test_a_packet_that_two_bring_at_once_is_stored_once(world: World) -> N
     store.check()
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_part_that_is_given_up_or_closed_while_packets_are_on_their_way_to_it(left: bool) -> None:
+    """Between being chosen and being written: a disk that is left gets no promise, a part that is closed waits."""
+    simulate(1, _given_up, left)
+
+
+async def _given_up(world: World, left: bool) -> None:
+    store = await open_store(world.host("a").process(), TWO)
+    volume = store.volumes[0]
+    async with trio.open_nursery() as nursery:
+        for one in store.volumes:
+            nursery.start_soon(one.hands.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for n in range(4):
+            await store.put(made(n))
+        real, part = volume.hands.call, volume.open_part(BUCKET)
+        assert part is not None
+
+        async def meanwhile(function: Callable[[], object]) -> object:
+            volume.hands.call = real  # type: ignore[method-assign]  # only the first
+            if left:
+                volume.fail(OSError(errno.EIO, "the disk"))
+            else:
+                nursery.start_soon(store.close_part, part)
+                await trio.sleep(0.1)
+            return await real(function)
+
+        volume.hands.call = meanwhile  # type: ignore[method-assign, assignment]  # something happens before the write
+        async with trio.open_nursery() as putting:
+            for n in range(4, 20):
+                putting.start_soon(store.put, made(n))
+        await trio.sleep(1)
+        held = (await store.receipt(KEY.node, 7, BUCKET, True)).synced
+        nursery.cancel_scope.cancel()
+    assert Ranges([(4, 20)]) - held == Ranges(), "what was acknowledged is not vouched for"
+    assert part.stopped
+    assert volume.healthy is not left
+    store.check()
+
+
 @in_world
 async def test_C33_when_all_disks_hang_the_buck_says_that_it_is_slow(world: World) -> None:
     store = await open_store(world.host("a").process(), TWO)
