@@ -43,8 +43,9 @@ class Known:
         self.left_out = 0  # files that fit the patterns, and are more than can be followed
 
     def states(self) -> tuple[StreamState, ...]:
-        """All streams, for a checkpoint."""
-        live = [state for follow in self.follows.values() if (state := follow.state(closed=False))]
+        """All streams, for a checkpoint. A file that was found and not looked at yet is what it was before."""
+        awaited, follows = self.naming.awaited, self.follows.items()
+        live = [state for key, follow in follows if key not in awaited and (state := follow.state(closed=False))]
         return (*self.naming.states(), *live)
 
     @property

@@ -55,6 +55,25 @@ async def test_T63_a_stop_and_a_start_lose_and_double_nothing(host: Hosts, tmp_p
     assert h.streams("a.log") == [lines(0, 10_000)]
 
 
+async def test_T64_a_checkpoint_written_while_known_files_are_found_again_forgets_none(
+    host: Hosts, tmp_path: Path
+) -> None:
+    """Between the sweep that finds a file and the look that knows it again, another file's packet may save all."""
+    for name in ("a.log", "b.log"):
+        (tmp_path / name).write_bytes(lines(0, 10))
+    h = host("*.log")
+    await h.settle()
+    h.save()
+    h.start()
+    await h.sweep()
+    h.save()
+    h.start()  # killed right after it
+    for name in ("a.log", "b.log"):
+        append(tmp_path / name, lines(10, 20))
+    await h.settle()
+    assert [h.streams(name) for name in ("a.log", "b.log")] == [[lines(0, 20)], [lines(0, 20)]]
+
+
 async def test_T64_a_kill_loses_what_was_in_builders_and_that_is_read_again(host: Hosts, tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     h = host("*.log")
