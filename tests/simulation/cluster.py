@@ -223,6 +223,11 @@ class Fleet:
         waiting = sum(1 for _ in agent.journal.ledger.waiting())
         return f"{agent.sender.waiting} to send, {waiting} not done, seals {sorted(agent.journal.chain.undelivered)}"
 
+    def reads(self, name: str) -> bool:
+        """Has this tailer asked the bucks whatever it must after a crash, and begun to read?"""
+        agent, process = self.agents.get(name), self.process(name)
+        return agent is not None and agent.machine is process and agent._inputs is not None
+
     def drained(self, name: str) -> bool:
         """Has this tailer nothing left that is not done, and no seal that is not delivered?"""
         agent, process = self.agents.get(name), self.process(name)

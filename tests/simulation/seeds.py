@@ -198,6 +198,10 @@ async def drain(fleet: Fleet, mine: Plan) -> None:
     """Until nobody has anything left to do. Too late is wrong."""
     with trio.move_on_after(DRAIN_S) as patience:
         await trio.sleep(QUIET_S)
+        if not all(map(fleet.reads, fleet.tailers)):
+            while not all(map(fleet.reads, fleet.tailers)):  # noqa: ASYNC110  # as below
+                await trio.sleep(1.0)
+            await trio.sleep(QUIET_S)
         if mine.once:
             for name in fleet.tailers:
                 fleet.once.add(name)
