@@ -52,11 +52,12 @@ class Found:
 @dataclass
 class AllKilled:
     """Seconds without a second buck; and from the moment at which it listens until the first packet is stored, and
-    until the last is that had been begun before."""
+    until the last is that had been begun before. `waiting`: bytes of packets that waited then."""
 
     down: float
     first: float
     last: float
+    waiting: int
 
 
 class Load:
@@ -185,8 +186,10 @@ def all_killed(folder: Path, rate: float) -> AllKilled:
         time.sleep(AFTER_S)
         found = load.end()
     first = min(stored for _, stored in found if stored > dead)
-    last = max(stored for begun, stored in found if begun < second)
-    return AllKilled(second - dead, max(0.0, first - second), last - second)
+    waited = [stored for begun, stored in found if begun < second <= stored]
+    return AllKilled(
+        second - dead, max(0.0, first - second), max(waited, default=second) - second, len(waited) * PACKET_SIZE
+    )
 
 
 FAULTS: dict[str, tuple[Callable[[Cluster], float], float | None]] = {
@@ -204,7 +207,7 @@ def run(options: Options) -> list[Row]:
     rows = [Row("failover", "full load", spread([full / 1e6]), "MB/s")]
     for name in FAULTS:
         rows += of_fault(folder, name, SHARE * full, options.runs, note)
-    return [*rows, *of_all(folder, SHARE * full, options.runs, note), *returning.run(options)]
+    return [*rows, *of_all(folder, SHARE * full, options.runs, note, full), *returning.run(options)]
 
 
 def of_fault(folder: Path, name: str, rate: float, runs: int, note: str) -> list[Row]:
@@ -212,11 +215,15 @@ def of_fault(folder: Path, name: str, rate: float, runs: int, note: str) -> list
     return _rows(name, [once(folder, rate, fault) for _ in range(runs)], most, note)
 
 
-def of_all(folder: Path, rate: float, runs: int, note: str) -> list[Row]:
+def of_all(folder: Path, rate: float, runs: int, note: str, full: float = 0.0) -> list[Row]:
+    """`full`: bytes a second, if it was measured; then what waited is told as seconds of it too: the floor."""
     times = [all_killed(folder, rate) for _ in range(runs)]
+    what = "all killed: what waited, at full load and nothing else"
+    floor = [Row("failover", what, spread([one.waiting / full for one in times]), "s")] if full else []
     return [
         Row("failover", "all killed: without a second buck", spread([one.down for one in times]), "s"),
         Row("failover", "all killed: second buck back to the first ack", spread([one.first for one in times]), "s"),
+        *floor,
         _worst("all killed: second buck back to the last that waited", [one.last for one in times], 1.0, note),
     ]
 

@@ -68,9 +68,16 @@ class Account:
 
 
 async def ask_all(
-    members: Members, patience_s: float, account: Account, ask: Callable[[bytes, Asker], Awaitable[None]]
+    members: Members,
+    patience_s: float,
+    account: Account,
+    ask: Callable[[bytes, Asker], Awaitable[None]],
+    others_s: float = float("inf"),
 ) -> None:
-    """Ask each member, those learnt meanwhile too, until all have answered or patience ends."""
+    """Ask each member, those learnt meanwhile too, until all have answered or patience ends.
+
+    When one has answered, the others are waited for no longer than `others_s`.
+    """
     news = trio.Event()
 
     async def until_answered(buck: Buck) -> None:
@@ -84,10 +91,12 @@ async def ask_all(
                 await trio.sleep(RETRY_S)
         news.set()
 
-    with trio.move_on_after(patience_s):
+    with trio.move_on_after(patience_s) as patience:
         async with trio.open_nursery() as nursery:
             begun: set[bytes] = set()
             while not members.heard or members.nodes - account.answered:
+                if account.answered:
+                    patience.deadline = min(patience.deadline, trio.current_time() + others_s)
                 for node in members.nodes - begun:
                     begun.add(node)
                     nursery.start_soon(until_answered, members.bucks[node])

@@ -1,7 +1,7 @@
 """After an unclean stop, or with a journal that is gone or behind: ask the bucks what they hold of this tailer.
 
-All members are asked, for at most a minute, for three things: the numbers they hold of each epoch, how far the streams
-are covered, and the seals. Then
+All members are asked, for at most a minute (or some seconds after the first answer, if only the process was killed),
+for three things: the numbers they hold of each epoch, how far the streams are covered, and the seals. Then
 
 * the chain of seals goes on after the last seal that anybody has, so that it never forks;
 * packets that bucks hold and the journal lost (a damaged record, a torn tail, the whole folder) are fetched and
@@ -35,6 +35,7 @@ from tailer.members import Members
 from tailer.replay import FIRST_NUMBER
 
 PATIENCE_S = 60.0
+OTHERS_S = 5.0  # after the first answer, where the journal has all that it ever knew: then bucks can hardly add to it
 HEAD_S = 5.0  # one buck is asked for the last seal at each start
 NS = 1_000_000_000
 
@@ -74,7 +75,8 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
         await ask_covered(account, node, asker, journal.node, streams, ())
         await ask_seals(account, asker, journal.node, since)
 
-    await ask_all(members, patience_s, account, ask)
+    others_s = OTHERS_S if _is_whole(journal, members.machine.boot_id) else float("inf")
+    await ask_all(members, patience_s, account, ask, others_s)
     recovered = Recovered(True, journal.recovered.coverage, members.nodes - account.answered, account.unsure)
     sure = members.heard and not recovered.silent and not account.unsure
     _go_on_from(journal, account)
@@ -119,6 +121,12 @@ def _is_ordinary(journal: Journal) -> bool:
     """A killed process, whose journal has all that it ever knew: a member that is dead needn't be asked each time."""
     found = journal.recovered
     return found.epoch is not None and found.epoch >> BOOT_SHIFT == journal.boots - 1 and not found.holes
+
+
+def _is_whole(journal: Journal, boot_id: bytes) -> bool:
+    """A process that was killed while its host went on: what it wrote is in the page cache, fsynced or not."""
+    checkpoint = journal.recovered.checkpoint
+    return _is_ordinary(journal) and checkpoint is not None and checkpoint.boot_id == boot_id
 
 
 # --- drawing conclusions ------------------------------------------------------------------------------------------

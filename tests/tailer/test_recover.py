@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
+import pytest
 import trio
 
 from protocol.messages import Covered, Get, Put
 from protocol.ranges import Ranges
 from protocol.seal import Seal, chain
+from tailer.checkpoint import Checkpoint
 from tailer.recover import Recovered, is_needed, recover
 from tests.simulation.machine import World, simulate
 from tests.simulation.platter import Folder
@@ -261,6 +263,33 @@ def test_a_silent_member_is_waited_for_no_longer_than_patience_and_nothing_is_gi
         assert recovered.given_up == 0
         assert tailer.journal.recovered.holes == {EPOCH: Ranges([(4, 5)])}
         assert recovered.coverage == {STREAM: Ranges([(0, 40), (50, 100)])}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("boot", "most_s"), [(b"", 8.0), (b"another boot", 60.0)])
+def test_a_process_that_was_killed_waits_for_a_silent_buck_for_seconds_and_a_host_that_lost_power_longer(
+    boot: bytes, most_s: float
+) -> None:
+    """What a killed process wrote is in the page cache: bucks can hardly add to it, and lines wait to be read."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks = cluster(world, nursery, 3)
+        tailer = await start(world, nursery, bucks, 1)
+        boot_id = boot or tailer.machine.boot_id
+        tailer.journal.state = lambda: Checkpoint((), boot_id)
+        await tailer.send(10)
+        await tailer.until_placed()
+        tailer.journal.save()
+        await tailer.journal.sync()
+        kill(tailer)
+        bucks[2].kill()
+        tailer = await start(world, nursery, bucks, 2, linked=2)
+        begun = tailer.machine.now()
+        recovered = await again(tailer)
+        assert most_s / 2 < tailer.machine.now() - begun <= most_s + 1
+        assert (recovered.silent, recovered.behind) == ({bucks[2].node}, False)
+        assert recovered.coverage == {STREAM: Ranges([(0, 100)])}
 
     run(scenario)
 
