@@ -17,10 +17,11 @@ from bench.rivals import kafka_jars
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka
 from bench.rivals.lines import read_log
+from bench.rivals.nats import Nats
 from bench.rivals.process import RivalError
 from bench.rivals.rival import NODES_MAX, Rival, Settings
 
-RIVALS: list[type[Rival]] = [Kafka, Buck]
+RIVALS: list[type[Rival]] = [Kafka, Nats, Buck]
 TRY_EVENTS, TRY_S = 200, 60.0
 
 

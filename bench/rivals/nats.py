@@ -1,0 +1,160 @@
+"""NATS JetStream: a cluster of nats-server, one replicated stream in files."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.rivals.process import Client, Program, RivalError
+from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
+
+SERVER = Path(sys.executable).with_name("nats-server")
+ASK_S, LOAD_S = 2.0, 3600.0
+EACH_PORTS = 3
+
+
+class Nats(Rival):
+    """Node i listens on three ports: for clients, for the other nodes, and for questions about its health."""
+
+    name = "nats"
+
+    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+        super().__init__(folder, settings)
+        self._ports: list[int] = []
+
+    @classmethod
+    def missing(cls) -> str:
+        if SERVER.exists() and importlib.util.find_spec("nats") is not None:
+            return ""
+        return "no nats-server or nats-py beside this Python: .venv/bin/pip install -e '.[bench]'"
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        said = subprocess.run([SERVER, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+        return {"nats-server": said.split()[-1].lstrip("v"), "nats-py": importlib.metadata.version("nats-py")}
+
+    def differences(self) -> list[str]:
+        found = [
+            "one stream, one leader: partitions and keys have no counterpart; every event is acknowledged by itself"
+            " once a majority of its copies has it, and there is no linger: batch size is the socket's",
+            "what is stored is compressed by the servers with S2, their only way (nothing where `none` is asked); the"
+            " wire carries everything uncompressed",
+            "the only client in this comparison is the one in Python; its CPU is not that of a client in Go or C",
+            "an event whose acknowledgement doesn't come is published again after 5 s, tuned: 1 s; the servers have no"
+            " time-outs of elections to set",
+            "a node serves again when its own health check, with the stream's, says ok",
+        ]
+        if self.settings.copies == 2:
+            found.append("two copies need both for a majority: with one dead nothing is taken")
+        if self.settings.sync == "none":
+            found.append("files are fsynced every two minutes, NATS' default")
+        else:
+            found.append("sync_interval: always: each write is fsynced before it counts")
+        return found
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, count: int) -> None:
+        self._ports = free_ports(EACH_PORTS * count)
+        routes = ", ".join(f'"nats://127.0.0.1:{self._ports[EACH_PORTS * i + 1]}"' for i in range(count))
+        sync = "always" if self.settings.sync == "each" else "2m"
+        for i in range(count):
+            client, inner, health = self._ports[EACH_PORTS * i : EACH_PORTS * (i + 1)]
+            self.data(i).mkdir(parents=True)
+            text = f"""server_name: node{i}
+listen: "127.0.0.1:{client}"
+http: "127.0.0.1:{health}"
+jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
+"""
+            cluster = f'cluster {{ name: bench, listen: "127.0.0.1:{inner}", routes: [{routes}] }}\n'
+            (self.data(i).parent / "server.conf").write_text(text + (cluster if count > 1 else ""))
+
+    def launch(self, i: int) -> Program:
+        folder = self.data(i).parent
+        return Program.start(f"nats {i}", [SERVER, "-c", folder / "server.conf"], folder / "server.log")
+
+    def data(self, i: int) -> Path:
+        return self.folder / f"node{i}" / "data"
+
+    def addresses(self) -> list[str]:
+        return [f"127.0.0.1:{port}" for port in self._ports[::EACH_PORTS]]
+
+    def until_ready(self, deadline: float) -> None:
+        """The stream is made and a message in another one is acknowledged."""
+        while not all(self._healthy(i) for i in range(len(self.nodes))):
+            self.pause(deadline, "not all nodes are healthy")
+        while not asyncio.run(self._made()):
+            self.pause(deadline, "no message is acknowledged")
+
+    def until_serving(self, i: int, deadline: float) -> None:
+        while not self._healthy(i):
+            self.pause(deadline, "the node is not healthy again", i)
+
+    def _healthy(self, i: int) -> bool:
+        try:
+            url = f"http://127.0.0.1:{self._ports[EACH_PORTS * i + 2]}/healthz"
+            with urllib.request.urlopen(url, timeout=ASK_S) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False  # not up yet: who waits knows how long
+
+    async def _made(self) -> bool:
+        import nats  # not before: where it is absent, `missing` says so
+        from nats.errors import Error
+        from nats.js.api import StoreCompression, StreamConfig
+
+        from bench.rivals.nats_client import STREAM
+
+        packed = StoreCompression.NONE if self.settings.compression == "none" else StoreCompression.S2
+        try:
+            connection = await nats.connect([f"nats://{address}" for address in self.addresses()])
+            try:
+                stream = connection.jetstream(timeout=ASK_S)
+                for name in (STREAM, "ready"):
+                    config = StreamConfig(name, subjects=[name], num_replicas=self.settings.copies, compression=packed)
+                    await stream.add_stream(config)
+                await stream.publish("ready", b"ready")
+            finally:
+                await connection.close()
+        except (TimeoutError, OSError, Error):
+            return False  # no leader yet
+        return True
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def client(self, job: str, *arguments: str) -> Client:
+        return self.client_command("nats_client", job, *arguments)
+
+    def load(self, files: Sequence[Path]) -> Loaded:
+        """By the client in Python, 4,000 events under way."""
+        raw, lines = weigh(files)
+        before = asyncio.run(self._held())
+        where = [word for address in self.addresses() for word in ("--to", address)]
+        command = [sys.executable, "-m", "bench.rivals.nats_client", "load", *where, "--settings"]
+        begin = time.monotonic()
+        program = Program.start("load", [*command, self.settings.as_json(), *files], self.folder / "load.log")
+        if program.wait(LOAD_S):
+            raise RivalError(f"nats' client failed:\n{program.log_end()}")
+        seconds = time.monotonic() - begin
+        held = asyncio.run(self._held()) - before
+        if held < lines:
+            raise RivalError(f"nats was given {lines} lines and holds {held}")
+        return Loaded(seconds, program.usage().cpu_s, raw, lines, held)
+
+    async def _held(self) -> int:
+        import nats
+
+        from bench.rivals.nats_client import STREAM
+
+        connection = await nats.connect([f"nats://{address}" for address in self.addresses()])
+        try:
+            return (await connection.jetstream().stream_info(STREAM)).state.messages
+        finally:
+            await connection.close()
