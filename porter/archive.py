@@ -105,6 +105,11 @@ class Archiver:
         self._judge = Judge(machine, objects, self._archive, self._env, cluster.key)
         self._claims = Claims(machine, objects, self._env, partial(put_small, machine, objects), self._stop)
 
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What of the roster could not be believed, in words."""
+        return tuple(dict.fromkeys(self._judge.seen.troubles))
+
     async def run(self, older_s: int, tell: Tell) -> list[Archived]:
         """Every hour that is due, and a verdict for each, empty ones between them too."""
         buckets = [bucket for bucket in await self._cluster.buckets() if bucket.held]

@@ -172,8 +172,9 @@ def archive_command(older: str, **flags: Any) -> None:
         objects, older_s = open_objects(settings.archive, endpoint=settings.endpoint), _older(older)
         async with connect(machine, settings) as cluster:
             with progress("archive", 0, machine.now) as shown:
-                done = await Archiver(machine, cluster, objects).run(older_s, shown.step)
-        return report.archived(done, as_json=settings.json_)
+                archiver = Archiver(machine, cluster, objects)
+                done = await archiver.run(older_s, shown.step)
+        return report.archived(done, archiver.troubles, as_json=settings.json_)
 
     _run(job, flags)
 

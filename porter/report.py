@@ -45,8 +45,10 @@ def json_line(document: object) -> None:
     print(json.dumps(document, sort_keys=True, ensure_ascii=False))
 
 
-def archived(done: Sequence[Archived], *, as_json: bool) -> int:
-    """Print what became of each hour; the exit code of the job."""
+def archived(done: Sequence[Archived], troubles: Sequence[str], *, as_json: bool) -> int:
+    """Print what became of each hour, and to stderr what could not be believed; the exit code of the job."""
+    for line in troubles:
+        print(line, file=sys.stderr)
     if as_json:
         for one in done:
             json_line({**one.__dict__, "part": str(one.part or ""), "quarantined": len(one.quarantined)})
@@ -55,7 +57,7 @@ def archived(done: Sequence[Archived], *, as_json: bool) -> int:
         table("", columns, map(_hour_row, done))
     else:
         print("nothing is old enough to be archived")
-    return SHORTFALL if any(one.short or one.clashes for one in done) else DONE
+    return SHORTFALL if troubles or any(one.short or one.clashes for one in done) else DONE
 
 
 def _hour_row(one: Archived) -> Sequence[str]:

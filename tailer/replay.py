@@ -78,7 +78,8 @@ class Replay:
             env, node = self.owners.most_common(1)[0][0]
             raise ConfigError(
                 f"{folder}: the journal belongs to node {node.hex()} in env {env!r}, this is {self.tailer.hex()} in "
-                f"{self.env!r}; give back its key (--key) and --env, or give --journal another folder"
+                f"{self.env!r}; on the host that wrote it: give back its key (--key) and --env; on a copy of that "
+                "host, which has a key of its own: empty the folder, or give --journal another"
             )
 
     def stale(self) -> list[int]:

@@ -15,20 +15,13 @@ from porter.cluster import Bucket
 from porter.hour import Hour
 from porter.objects import FolderObjects, MemoryObjects
 from porter.part import PartWriter
+from porter.report import archived as report_archived
 from protocol.errors import FormatError
 from protocol.packet import build
 from service.faults import armed
+from service.run import DONE, SHORTFALL
 from tests.porter.archiving import HOUR, archive, copy, footers, lines, names, row_counts, spread, verdict, wrong
-from tests.porter.fleet import (
-    BUCKET,
-    FakeBuck,
-    FakeTailer,
-    bucks_of,
-    cluster_of,
-    lines_of,
-    node_key,
-    sample_logs,
-)
+from tests.porter.fleet import BUCKET, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of, node_key, sample_logs
 from tests.porter.sealing import Chain
 from tests.porter.tampering import audited
 
@@ -386,3 +379,15 @@ def test_what_is_told_as_memory_is_not_all_for_packets_and_rows() -> None:
 
 def test_parts_are_named_by_hour_and_number() -> None:
     assert str(PartName("prod", HOUR, "p", 7)) == "prod/date=2023-11-14/22.p07.parquet"
+
+
+async def test_what_can_not_be_believed_of_the_roster_is_said_by_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    bucks, (tailer, _) = bucks_of(2), two_files()
+    spread(bucks, tailer)
+    bucks[0].retired.append(b"not a retirement")
+    async with cluster_of(bucks, patience=10.0) as cluster:
+        archiver = Archiver(cluster.machine, cluster, MemoryObjects())
+        done = await archiver.run(0, lambda done, what: None)
+    assert report_archived(done, archiver.troubles, as_json=True) == SHORTFALL
+    assert "a retirement that doesn't hold" in capsys.readouterr().err
+    assert report_archived(done, (), as_json=True) == DONE

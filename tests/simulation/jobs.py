@@ -4,7 +4,7 @@ Both porters work on the same archive, at times at the same time; each run is a 
 foresees (nobody answers, another porter is faster) ends that run with a line; everything else is a bug.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 
@@ -142,6 +142,15 @@ class Jobs:
         """The packets that are in the archive."""
         with Archive(machine, self.objects, "prod") as archive:
             return await archive.covers()
+
+    async def rows(self, machine: SimMachine) -> Mapping[tuple[str, bytes], Ranges]:
+        """The offsets of each (host, stream) that are in the archive."""
+        found: defaultdict[tuple[str, bytes], Ranges] = defaultdict(Ranges)
+        with Archive(machine, self.objects, "prod") as archive:
+            for name in await archive.parts():
+                for row in (await archive.footer(name)).streams:
+                    found[row.host.decode(), row.stream] |= row.covered
+        return found
 
     async def files_of_archive(self, machine: SimMachine, host: str, paths: list[str]) -> list[Copy]:
         """The same, as the archive alone has it."""

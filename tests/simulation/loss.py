@@ -18,6 +18,7 @@ from tests.simulation.platter import Folder, Inode
 MAGIC = b"BUK1"
 DIGEST_SIZE = 32
 STORED = (b".open", b".closed", b".bad")
+LEFT = b".left"  # counts no more, and may be read all the same
 LOST_MAX = 3  # packets
 
 
@@ -29,12 +30,12 @@ class Lost:
     bytes: dict[str, int] = field(default_factory=dict)
 
 
-def stored(folder: Folder) -> Iterator[Inode]:
+def stored(folder: Folder, suffixes: tuple[bytes, ...] = STORED) -> Iterator[Inode]:
     """The bucket files below a folder."""
     for name, node in folder.names.items():
         if isinstance(node, Folder):
-            yield from stored(node)
-        elif name.endswith(STORED):
+            yield from stored(node, suffixes)
+        elif name.endswith(suffixes):
             yield node
 
 
@@ -59,21 +60,24 @@ def packets_in(data: bytes | bytearray) -> Iterator[tuple[int, int, Header]]:
         at = text.find(MAGIC, at + size)
 
 
-def destroy(hosts: Sequence[Host], archived: Mapping[tuple[bytes, int], Ranges], rng: random.Random) -> Lost:
-    """Zeros over every copy of up to three packets that no part of the archive has. Nobody may run on these hosts."""
-    headers = {
-        header.key: header
-        for host in hosts
-        for node in stored(host.platter.root)
-        for _, _, header in packets_in(node.data)
-    }
+def destroy(
+    hosts: Sequence[Host],
+    archived: Mapping[tuple[bytes, int], Ranges],
+    rows: Mapping[tuple[str, bytes], Ranges],
+    rng: random.Random,
+) -> Lost:
+    """Zeros over every copy of up to three packets that no part of the archive has. Nobody may run on these hosts.
+
+    `rows`: the offsets of each (host, stream) that the archive has, from whichever packet: what a tailer read twice.
+    """
+    files = [node for host in hosts for node in stored(host.platter.root, (*STORED, LEFT))]
+    headers = {header.key: header for node in files for _, _, header in packets_in(node.data)}
     alone = [key for key in sorted(headers) if key.number not in archived.get(key[:2], ())]
     doomed = set(rng.sample(alone, min(len(alone), rng.randint(1, LOST_MAX))))
-    for host in hosts:
-        for node in stored(host.platter.root):
-            for at, size, header in list(packets_in(node.data)):
-                if header.key in doomed:
-                    node.data[at : at + size] = bytes(size)
+    for node in files:
+        for at, size, header in list(packets_in(node.data)):
+            if header.key in doomed:
+                node.data[at : at + size] = bytes(size)
     lost = Lost()
     for key in doomed:
         place = key.tailer, key.epoch, headers[key].bucket
@@ -81,7 +85,8 @@ def destroy(hosts: Sequence[Host], archived: Mapping[tuple[bytes, int], Ranges],
     gone = _bytes_of(headers[key] for key in doomed)
     left = _bytes_of(header for key, header in headers.items() if key not in doomed)
     for (host_name, stream), offsets in gone.items():
-        count = (offsets - left.get((host_name, stream), Ranges())).count
+        place = host_name, stream
+        count = (offsets - left.get(place, Ranges()) - rows.get(place, Ranges())).count
         lost.bytes[host_name] = lost.bytes.get(host_name, 0) + count
     return lost
 

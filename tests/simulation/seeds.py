@@ -232,7 +232,7 @@ async def lose(fleet: Fleet, jobs: Jobs, machine: SimMachine) -> Lost:
     while any(fleet.started[name].process is not None for name in fleet.left_bucks):  # noqa: ASYNC110  # looked at
         await trio.sleep(1.0)
     hosts = [fleet.world.host(name) for name in fleet.left_bucks]
-    lost = destroy(hosts, await jobs.covered(machine), fleet.world.rng)
+    lost = destroy(hosts, await jobs.covered(machine), await jobs.rows(machine), fleet.world.rng)
     for name in fleet.left_bucks:
         fleet.release(name)
     await trio.sleep(QUIET_S)
