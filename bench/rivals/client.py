@@ -32,6 +32,7 @@ class Asked:
     settings: Settings
     folder: Path  # for files of its own
     past: bool
+    files: list[Path]
     ended: threading.Event  # its stdin has
 
     @property
@@ -59,7 +60,9 @@ def main(pace: Pace, consume: Consume, load: Load | None = None) -> int:
     parser.add_argument("--past", action="store_true")
     parser.add_argument("files", nargs="*", type=Path)
     given = parser.parse_intermixed_args()
-    asked = Asked(given.to, Settings(**json.loads(given.settings)), given.log.parent, given.past, threading.Event())
+    asked = Asked(
+        given.to, Settings(**json.loads(given.settings)), given.log.parent, given.past, given.files, threading.Event()
+    )
     if given.job == "load":
         assert load is not None
         load(asked, given.files)

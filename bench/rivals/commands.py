@@ -20,8 +20,9 @@ from bench.rivals.lines import read_log
 from bench.rivals.nats import Nats
 from bench.rivals.process import RivalError
 from bench.rivals.rival import NODES_MAX, Rival, Settings
+from bench.rivals.syslog import Syslog
 
-RIVALS: list[type[Rival]] = [Kafka, Nats, Buck]
+RIVALS: list[type[Rival]] = [Kafka, Nats, Syslog, Buck]
 TRY_EVENTS, TRY_S = 200, 60.0
 
 

@@ -1,0 +1,156 @@
+"""rsyslog: one on the sender's host that follows files into a disk-assisted queue for each receiver, and receivers that
+write one file each. Every receiver gets everything, so as many nodes are as many copies."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.rivals.process import Client, Program, RivalError
+from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
+from bench.rivals.syslog_client import Tail
+
+LOAD_S = 600.0
+DAEMON = shutil.which("rsyslogd", path="/usr/sbin:/usr/bin:/sbin:/bin")
+GLOBAL = 'global(workDirectory="{}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")\n'
+SENDER = """module(load="imfile" mode="inotify")
+template(name="line" type="string" string="%msg%")
+"""
+FORWARD = """  action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" template="line"
+    action.resumeRetryCount="-1" action.resumeInterval="1" queue.type="LinkedList" queue.filename="to{i}"
+    queue.maxDiskSpace="4g" queue.saveOnShutdown="on")
+"""
+RECEIVER = """module(load="imptcp")
+template(name="raw" type="string" string="%rawmsg%\\n")
+input(type="imptcp" address="127.0.0.1" port="{port}" ruleset="in" supportOctetCountedFraming="off")
+ruleset(name="in") {{ action(type="omfile" file="{file}" template="raw" sync="{sync}") }}
+"""
+
+
+class Syslog(Rival):
+    """Node i is a receiver; the sender's rsyslog belongs to the clients."""
+
+    name = "rsyslog"
+
+    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
+        super().__init__(folder, settings)
+        self._ports: list[int] = []
+        self._sender: Program | None = None
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if DAEMON else "no rsyslogd: apt-get install rsyslog"
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        said = subprocess.run([str(DAEMON), "-v"], capture_output=True, text=True, check=True, timeout=60).stdout
+        return {"rsyslog": said.split()[1]}
+
+    def differences(self) -> list[str]:
+        found = [
+            "plain TCP syslog acknowledges nothing: an event counts as acknowledged when the files of all receivers"
+            " hold it, which its sender can't know; what was in a connection that broke is lost, and nobody is told",
+            "every receiver has everything: copies are the number of nodes, whatever is asked",
+            "no compression on the wire or on disk, no identity of lines, no order between senders, no partitions",
+            "a frozen receiver holds back its own queue only; nothing is ever brought to it from another receiver",
+            "a node serves again when it listens",
+        ]
+        if self.settings.sync == "each":
+            found.append("omfile with sync: each write of the receiver's file is fsynced")
+        return found
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
+
+    def prepare(self, count: int) -> None:
+        self._ports = free_ports(count)
+        (self.folder / "sent").mkdir()
+        for i, port in enumerate(self._ports):
+            self.data(i).mkdir(parents=True)
+            sync = "on" if self.settings.sync == "each" else "off"
+            text = GLOBAL.format(self.data(i).parent) + RECEIVER.format(port=port, file=self._received(i), sync=sync)
+            (self.data(i).parent / "rsyslog.conf").write_text(text)
+
+    def launch(self, i: int) -> Program:
+        return self._daemon(f"rsyslog {i}", self.data(i).parent)
+
+    def _daemon(self, name: str, folder: Path) -> Program:
+        words: list[str | Path] = [str(DAEMON), "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"]
+        return Program.start(name, words, folder / "server.log")
+
+    def _start_sender(self, name: str, files: Sequence[str | Path]) -> Program:
+        """An rsyslog that follows these files from their beginnings, for all receivers."""
+        folder = self.folder / name
+        folder.mkdir()
+        inputs = "".join(f'input(type="imfile" file="{file}" tag="bench" ruleset="out")\n' for file in files)
+        actions = "".join(FORWARD.format(i=i, port=port) for i, port in enumerate(self._ports))
+        text = f'{GLOBAL.format(folder)}{SENDER}{inputs}ruleset(name="out") {{\n{actions}}}\n'
+        (folder / "rsyslog.conf").write_text(text)
+        return self._daemon(name, folder)
+
+    def stop(self) -> None:
+        if self._sender is not None and self._sender.running():
+            self._sender.stop()
+        super().stop()
+
+    def data(self, i: int) -> Path:
+        return self.folder / f"node{i}" / "data"
+
+    def _received(self, i: int) -> Path:
+        return self.data(i) / "received.log"
+
+    def addresses(self) -> list[str]:
+        return [f"127.0.0.1:{port}" for port in self._ports]
+
+    def until_ready(self, deadline: float) -> None:
+        """Every receiver has a first line."""
+        for i in range(len(self.nodes)):
+            self.until_serving(i, deadline)
+        (self.folder / "sent" / "ready.log").write_text("ready\n")
+        self._sender = self._start_sender("sender", [self.folder / "sent" / "*.log"])
+        tails = [Tail(self._received(i)) for i in range(len(self.nodes))]
+        while not all(tail.lines() or tail.has_read for tail in tails):
+            self.pause(deadline, "a receiver has no line")
+
+    def until_serving(self, i: int, deadline: float) -> None:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self._ports[i]), 1.0).close()
+                return
+            except OSError:  # not up yet
+                self.pause(deadline, "the receiver doesn't listen", i)
+
+    # --- clients -----------------------------------------------------------------------------------------------------
+
+    def client(self, job: str, *arguments: str) -> Client:
+        """A sender appends to a file of its own, which the rsyslog of its host follows."""
+        followed = self.folder / "sent" / f"{time.monotonic_ns()}.log"
+        if job == "pace":
+            followed.touch()
+        files = [followed, *(self._received(i) for i in range(len(self.nodes)))]
+        return self.client_command("syslog_client", job, *arguments, *map(str, files))
+
+    def load(self, files: Sequence[Path]) -> Loaded:
+        """By an rsyslog of its own that follows the files from their beginnings, until all receivers hold all lines."""
+        raw, lines = weigh(files)
+        tails = [Tail(self._received(i)) for i in range(len(self.nodes))]
+        for tail in tails:
+            while tail.lines():
+                pass
+        held = [0] * len(tails)
+        begin = time.monotonic()
+        program = self._start_sender(f"load{time.monotonic_ns()}", files)
+        while min(held) < lines:
+            held = [count + len(tail.lines()) for count, tail in zip(held, tails, strict=True)]
+            if not program.running() or time.monotonic() > begin + LOAD_S:
+                program.kill()
+                raise RivalError(
+                    f"rsyslog was given {lines} lines, and the receivers hold {held}:\n{program.log_end()}"
+                )
+            time.sleep(0.005)
+        seconds = time.monotonic() - begin
+        program.stop()
+        return Loaded(seconds, program.usage().cpu_s, raw, lines, min(held))
