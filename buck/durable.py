@@ -53,7 +53,7 @@ class Durable:
         part.stopped = True
         while part in self._flights:
             await self._flights[part].wait()
-        if part.failed:
+        if part.failed or not part.is_open:  # another task has closed it while this one waited for its disk
             return None
         await self._machine.slow(part.write_footer)
         if not await self._flight(part):

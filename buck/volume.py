@@ -239,6 +239,8 @@ class Volume:
         """Close a part for good, or drop it where nothing came into it."""
         if part.size:
             return await self.durable.close(part)
+        if part not in self.parts.get(part.bucket, ()):
+            return None  # another task has dropped it while this one waited for the disk
         part.stopped = True
         self.parts[part.bucket].remove(part)
         part.release()
