@@ -109,7 +109,7 @@ def classes(settings: Settings) -> str:
     if settings.copies == 3 and settings.sync == "none":
         return ""
     sync, resend = ("packet", "true") if settings.sync == "each" else ("none", "false")
-    return f'[[classes]]\npath = "**"\ncopies = {settings.copies}\nsync = "{sync}"\nresend = {resend}\n'
+    return f'[[classes]]\npath = "/**"\ncopies = {settings.copies}\nsync = "{sync}"\nresend = {resend}\n'
 
 
 def consume(asked: Asked, log: Log) -> None:

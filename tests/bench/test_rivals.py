@@ -19,6 +19,7 @@ from bench.rivals.commands import RIVALS
 from bench.rivals.kafka import Kafka, producer_options
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Rival, Settings, free_ports
+from bench.stored import Disk
 
 EVENTS, RATE = 200, 400.0
 WAIT_S = 60.0
@@ -53,6 +54,17 @@ def test_every_event_is_acknowledged_and_read_once_and_a_dead_node_is_noticed(
     assert not any(Path(f"/proc/{node.pid}").exists() for node in nodes)
     assert rival.differences()
     assert rival.versions()
+
+
+@pytest.mark.slow
+def test_buck_makes_as_many_copies_as_are_asked_for(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(b"a line\n" * EVENTS)
+    with Buck(tmp_path / "cluster", Settings(copies=1)) as rival:
+        rival.start(2)
+        assert rival.load([log]).events == EVENTS
+        stored = [header for i in range(2) for header, _ in Disk(rival.cluster.disk_folders(i)[0]).fresh()]
+    assert sum(header.count for header in stored) == EVENTS + 1  # the one that told that it is ready
 
 
 def paced_and_read(rival: Rival, folder: Path) -> None:
