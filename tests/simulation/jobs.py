@@ -97,10 +97,12 @@ class Jobs:
 
     async def prune(self, cluster: Cluster) -> None:
         """The bucks let go of what is in the archive, whichever of our porters wrote it; `pruned` counts copies."""
-        self.may_lack = self.may_lack or bool(self.objects.held)
         trusted = [key_of(name).public for name in (*self.fleet.porters, "judge")]
-        for hour in await prune(cluster, self.objects, 0, _quiet, trusted):
-            self.pruned += hour.packets
+        try:
+            for hour in await prune(cluster, self.objects, 0, _quiet, trusted):
+                self.pruned += hour.packets
+        finally:  # looked at last: another porter may have archived while this one asked
+            self.may_lack = self.may_lack or bool(self.objects.held)
 
     async def audit(self, machine: SimMachine, cluster: Cluster) -> Audit:
         """What bucks and archive together can prove."""
