@@ -202,6 +202,7 @@ class Agent:
             sweep = await self._scanner().sweep()
             former = await find_former(self.journal, self.members, self.machine.disk, sweep, patience)
         self._inputs = self._make_inputs(recovered.coverage, former)
+        self.mender.sealer.behind_s = self._behind_s
         self.journal.state = self._checkpoint
 
     def _scanner(self) -> Scanner:
@@ -250,6 +251,12 @@ class Agent:
         while self.sender.crowded:
             with trio.move_on_after(CROWDED_POLL_S):
                 await self.sender.placed.wait()
+
+    def _behind_s(self) -> float:
+        """For how long lines have been waiting: in their files, or in drafts that the journal has no room for."""
+        assert self._inputs is not None
+        now = self.machine.now()
+        return max([self._inputs.reader.behind_s, *(now - draft.opened_at for draft in self._drafts)])
 
     async def _append(self, draft: Draft) -> Packet:
         self._save_streams()

@@ -10,6 +10,7 @@ It is journaled and synced before anybody sees it, for a seal that a crash makes
 it goes to every linked buck, and is kept until three of them (or all members) have it on their devices.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -50,6 +51,7 @@ class Sealer:
         self.journal = journal
         self.members = members
         self.until = 0  # everything before this second is stated
+        self.behind_s: Callable[[], float] = lambda: 0.0  # for how long lines have been waiting to be journaled
         self._holders: dict[int, set[bytes]] = {}
         self._refusals: dict[bytes, str] = {}  # why a buck took none the last time, if that was its answer
 
@@ -93,12 +95,18 @@ class Sealer:
         faultpoint("tailer.sealing.synced")
         return True
 
+    def _stated(self, now: int) -> int:
+        """The end of the last window that is all in the journal, in seconds: while lines wait, the one before these."""
+        width = self.journal.width or 1
+        until, behind = now // NS // width * width, round(self.behind_s() * NS)
+        return max((now - behind) // NS // width * width, min(self.journal.chain.until, until)) if behind else until
+
     def _next(self, closing: bool, goodbye: bool) -> Seal:
         journal = self.journal
         number, previous = journal.chain.head
         now = self.time_ns()
         width = journal.width
-        until = now // NS // width * width if width else now // NS
+        until = self._stated(now)
         found = sections(journal.ledger, journal.chain, until, journal.epoch)
         last = len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found)
         return Seal(

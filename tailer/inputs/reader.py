@@ -66,19 +66,33 @@ class Reader:
         self._room = memoryview(bytearray(block))
         self._opened: dict[Follow, None] = {}  # those with a descriptor, the one read least recently first
         self._told: dict[tuple[bytes, int], None] = {}
+        self._looked = False  # has a sweep said what there is?
+        self._behind_since: float | None = machine.now()
+
+    @property
+    def behind_s(self) -> float:
+        """How long there has been something to read, without a moment at which all that was known of had been."""
+        return 0.0 if self._behind_since is None else self.machine.now() - self._behind_since
 
     def mark(self, follows: Iterable[Follow]) -> None:
         """These deserve a turn in the next round."""
+        self._looked = True
         for follow in follows:
             self.dirty[follow] = None
 
     async def round(self, final: bool = False) -> None:
         """Give each dirty file its turn. `final`: this is the last one, take unfinished lines too."""
         turns, self.dirty = self.dirty, {}
+        began, more = self.machine.now(), False
+        if turns and self._behind_since is None:
+            self._behind_since = began
         for follow in turns:
             if await self._turn(follow, final):
                 self.dirty[follow] = None
+                more = True
         await self._ship(self.blocks.due(self.machine.now()))
+        if self._looked and not more:
+            self._behind_since = began if self.dirty else None  # what is dirty now became so in this round
 
     async def finish(self, follows: Iterable[Follow]) -> None:
         """Read these to their ends, unfinished lines too, and close all builders."""

@@ -1,0 +1,97 @@
+"""What a seal says of windows whose lines wait: nothing yet, for they may hold more than was journaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
+
+from protocol.seal import Seal
+from tailer.blocks import Draft
+from tailer.room import DISK_FREE_MIN
+from tests.simulation.machine import World
+from tests.tailer.fake_bucks import FakeBuck, cluster
+from tests.tailer.test_agent import Tailer, Writer, lines, run
+
+Hosts = Callable[..., Any]
+WIDTH = 20
+
+
+def newest(bucks: list[FakeBuck]) -> Seal:
+    return max((Seal.read(data) for buck in bucks for data in buck.seals.values()), key=lambda seal: seal.number)
+
+
+def test_while_the_journal_has_no_room_no_seal_says_that_windows_are_whole() -> None:
+    """Else an audit would call a window complete whose lines are in their files, and nowhere else."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
+        writer.write("a", 100)
+        tailer = Tailer(world, nursery)
+        tailer.start()
+        await trio.sleep(3 * WIDTH)
+        host = world.host("tailer")
+        assert newest(bucks).until >= host.time_ns() // 10**9 - 2 * WIDTH, "who has read everything says so"
+        before, capacity = host.time_ns() // 10**9, host.platter.capacity
+        host.platter.capacity = host.platter.used + DISK_FREE_MIN
+        writer.write("a", 100)
+        await trio.sleep(4 * WIDTH)
+        stuck = newest(bucks)
+        assert stuck.until <= before
+        host.platter.capacity = capacity
+        await trio.sleep(3 * WIDTH)
+        assert newest(bucks).until > before + 4 * WIDTH
+        assert newest(bucks).number > stuck.number
+        assert lines(bucks) == writer.all
+
+    run(scenario)
+
+
+async def test_a_reader_is_behind_until_all_that_a_sweep_found_is_read(host: Hosts, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"a line\n" * 10)
+    h = host("*.log")
+    h.machine.clock += 5
+    await h.reader.round()
+    assert h.reader.behind_s == 5, "nobody has looked yet"
+    await h.look()
+    assert h.reader.behind_s == 0
+    log.write_bytes(b"a line\n" * 1000)
+    await h.sweep()
+    go_on = trio.Event()
+
+    async def full(drafts: list[Draft]) -> None:
+        await go_on.wait()
+
+    h.reader._ship = full
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(h.reader.round)
+        await trio.testing.wait_all_tasks_blocked()
+        h.machine.clock += 60
+        assert h.reader.behind_s == 60
+        h.reader.mark(h.known.follows.values())
+        go_on.set()
+    assert h.reader.behind_s == 60, "something came in this round"
+    await h.reader.round()
+    assert h.reader.behind_s == 0
+
+
+async def test_a_file_that_can_not_be_read_holds_up_nothing(host: Hosts, tmp_path: Path) -> None:
+    """It is told as an error; all the others of its host would be unknown for ever."""
+    for name in ("a.log", "b.log"):
+        (tmp_path / name).write_bytes(b"a line\n" * 10)
+    h = host("*.log")
+    real = h.known.disk.open_read
+
+    def refused(path: bytes) -> Any:
+        if path.endswith(b"b.log"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    h.known.disk.open_read = refused
+    await h.settle()
+    assert h.known.counts["unreadable"]
+    assert h.reader.behind_s == 0
