@@ -34,7 +34,7 @@ from service.units import Address
 from tests.simulation.cluster import BUCK_PORT, Fleet
 from tests.simulation.keys import key_of
 from tests.simulation.machine import SimMachine
-from tests.simulation.oracle import Copy
+from tests.simulation.oracle import Copy, let_go
 
 PAUSE_S = (6.0, 30.0)
 EXPECTED = (*FORESEEN, ProtocolError)
@@ -52,7 +52,6 @@ class Jobs:
         self.objects = MemoryObjects()
         self.done: Counter[str] = Counter()
         self.pruned = 0
-        self.may_lack = False  # bucks may have let go of something, though the porter that was told has died
         self.refused: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -98,11 +97,8 @@ class Jobs:
     async def prune(self, cluster: Cluster) -> None:
         """The bucks let go of what is in the archive, whichever of our porters wrote it; `pruned` counts copies."""
         trusted = [key_of(name).public for name in (*self.fleet.porters, "judge")]
-        try:
-            for hour in await prune(cluster, self.objects, 0, _quiet, trusted):
-                self.pruned += hour.packets
-        finally:  # looked at last: another porter may have archived while this one asked
-            self.may_lack = self.may_lack or bool(self.objects.held)
+        for hour in await prune(cluster, self.objects, 0, _quiet, trusted):
+            self.pruned += hour.packets
 
     async def audit(self, machine: SimMachine, cluster: Cluster) -> Audit:
         """What bucks and archive together can prove."""
@@ -133,7 +129,7 @@ class Jobs:
     async def files_of_bucks(self, machine: SimMachine, cluster: Cluster, host: str, paths: list[str]) -> list[Copy]:
         """Every file that was ever under one of these paths, as the bucks have it; what they let go of: the archive."""
         bucks = Bucks(cluster, cluster.settings.memory)
-        if not self.may_lack:
+        if not let_go(map(self.fleet.world.host, self.fleet.bucks)):
             return await _files(Reader(bucks, None), host, paths)
         with Archive(machine, self.objects, "prod") as archive:
             reader = Reader(bucks, archive)

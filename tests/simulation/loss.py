@@ -19,6 +19,7 @@ MAGIC = b"BUK1"
 DIGEST_SIZE = 32
 STORED = (b".open", b".closed", b".bad")
 LEFT = b".left"  # counts no more, and may be read all the same
+REMNANT = b".archived"  # what stays of a file whose packets were let go of
 LOST_MAX = 3  # packets
 
 

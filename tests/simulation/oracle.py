@@ -7,14 +7,15 @@ objects have one identity. The bucks' disks are scanned for the copies of each p
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow.parquet
 
+from buck.remnant import decode
 from porter.account import COMPLETE, INCOMPLETE
 from protocol.ranges import Ranges
-from tests.simulation.loss import Lost, packets_in, stored
+from tests.simulation.loss import REMNANT, Lost, packets_in, stored
 from tests.simulation.machine import Host
 from tests.simulation.writers import Writer
 
@@ -160,12 +161,23 @@ def copies(hosts: Sequence[Host]) -> dict[tuple[bytes, int, int], set[str]]:
     return found
 
 
+def let_go(hosts: Iterable[Host]) -> dict[tuple[bytes, int], Ranges]:
+    """The packets of each (tailer, epoch) that one of these hosts has dropped as archived, by its disks."""
+    found: dict[tuple[bytes, int], Ranges] = {}
+    for node in (node for host in hosts for node in stored(host.platter.root, (REMNANT,))):
+        for epoch, gone in decode(bytes(node.data)).groups.items():
+            found[epoch] = found.get(epoch, Ranges()) | gone.numbers
+    return found
+
+
 def check_copies(
     hosts: Sequence[Host], wanted: int, spare: set[str], archived: Mapping[tuple[bytes, int], Ranges]
 ) -> None:
-    """Each packet is on so many hosts, or was archived before; of those in `spare` one copy may be bad."""
+    """Each packet is on so many hosts, but for what one of them dropped, and is in the archive indeed; of those in
+    `spare` one copy may be bad."""
+    dropped = let_go(hosts)
     for key, names in copies(hosts).items():
-        if key[2] in archived.get(key[:2], ()):
+        if key[2] in archived.get(key[:2], ()) and key[2] in dropped.get(key[:2], ()):
             continue
         if len(names | spare) < min(wanted, len(hosts)) or len(names) < min(wanted, len(hosts)) - len(spare):
             raise WrongError(f"packet {key[2]} of {key[0].hex()}/{key[1]:x} is on {sorted(names)} only")

@@ -244,7 +244,7 @@ async def check(world: World, fleet: Fleet, mine: Plan, jobs: Jobs, writers: lis
     machine = world.machine("judge")
     hosts = [world.host(name) for name in fleet.left_bucks]
     fewer = bool(fleet.gone) or mine.meet_s < MEET_S  # there were fewer members for a while, or they seemed to be
-    archived = await jobs.covered(machine) if jobs.may_lack else {}
+    archived = await jobs.covered(machine)
     try:
         oracle.check_copies(hosts, 3, fleet.damaged - fleet.gone, archived)
     except oracle.WrongError:
