@@ -278,6 +278,7 @@ class Journal:
             *self.chain.lost,
             *(place.epoch for place in self.chain.given_up),
             *self.recovered.holes,
+            *(e for e, end in self._ends.items() if e >> BOOT_SHIFT > self.settled and self.ledger.is_over(e, end)),
             self.epoch,
         }
         for epoch in {*self._ends, *self.ledger.done, *self.ledger.sealed} - live:

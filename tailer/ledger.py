@@ -212,6 +212,12 @@ class Ledger:
                     _add(which, node, entry.number)
         return epochs
 
+    def is_over(self, epoch: int, end: int) -> bool:
+        """Is every number of this epoch done and sealed, up to its end? While bucks are asked about its start at each
+        new one, that must be known: else it seems a start unheard of, and is sealed and called lost once more."""
+        both = self.done.get(epoch, Ranges()) & self.sealed.get(epoch, Ranges())
+        return not both.holes(0, end)
+
     def forget_epoch(self, epoch: int) -> None:
         """An epoch that ended, whose packets are all gone from here."""
         self.done.pop(epoch, None)

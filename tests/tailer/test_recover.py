@@ -372,3 +372,27 @@ def test_fetched_packets_are_not_sent_to_those_who_have_them() -> None:
         assert len(gets) <= 3
 
     run(scenario)
+
+
+def test_a_crash_that_a_seal_has_stated_is_not_stated_again_while_a_buck_is_unsure() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks = cluster(world, nursery, 3)
+        await first_run(world, nursery, bucks)
+        bucks[0].unsure = True
+        for boot in (3, 5, 7):  # before each, a start that left nothing: bucks are asked until all are sure
+            tailer = await start(world, nursery, bucks, boot)
+            recovered = await again(tailer)
+            assert (recovered.needed, recovered.fetched, recovered.given_up) == (True, 0, 0)
+            assert tailer.journal.chain.lost == ({EPOCH: 9} if boot == 3 else {})
+            await tailer.mender.finish()
+            await tailer.journal.close()
+            tailer.stop()
+            tailer.machine.kill()
+        assert stated(bucks) == list(range(10)), "each once"
+        bucks[0].unsure = False
+        tailer = await start(world, nursery, bucks, 9)
+        assert not (await again(tailer)).unsure
+        assert EPOCH not in tailer.journal.ledger.done, "nobody is asked of that start any more"
+        assert not is_needed(tailer.journal)
+
+    run(scenario)
