@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -83,5 +84,6 @@ def ready() -> None:
 
 
 def _until_stdin_ends(ended: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):  # not through its buffer: its lock would be held when we end before it
+        pass
     ended.set()

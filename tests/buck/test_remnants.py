@@ -6,6 +6,7 @@ import gc
 import os
 import pathlib
 import tracemalloc
+from itertools import pairwise
 
 import trio
 from hypothesis import given
@@ -92,16 +93,18 @@ async def test_what_was_let_go_of_leaves_eight_bytes_in_memory(tmp_path: pathlib
         for number in range(FEW):
             await let_go_of_one(store, (start + number) * WIDTH)
         await covered(store, KEY.node, [STREAM], [])
-        objects, size = in_memory()
-        for number in range(FEW, FEW + MANY):
-            await let_go_of_one(store, (start + number) * WIDTH)
-        assert (await covered(store, KEY.node, [STREAM], [])).epochs[7].count == 3 * (FEW + MANY)
-        more_objects, more_size = in_memory()
+        found = [in_memory()]
+        for half in (1, 2):  # a table that is grown once, or something that is cached, is in one of them only
+            for number in range(FEW + (half - 1) * MANY, FEW + half * MANY):
+                await let_go_of_one(store, (start + number) * WIDTH)
+            assert (await covered(store, KEY.node, [STREAM], [])).epochs[7].count == 3 * (FEW + half * MANY)
+            found.append(in_memory())
     finally:
         tracemalloc.stop()
     await store.close()
-    assert more_objects - objects < MANY / 10, f"{(more_objects - objects) / MANY} objects a bucket"
-    assert more_size - size < 100 * MANY, f"{(more_size - size) / MANY} bytes a bucket"
+    objects, size = (min(later[at] - before[at] for before, later in pairwise(found)) / MANY for at in (0, 1))
+    assert objects < 0.1, f"{objects} objects a bucket"
+    assert size < 100, f"{size} bytes a bucket"
 
 
 def in_memory() -> tuple[int, int]:

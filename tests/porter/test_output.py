@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,9 +55,10 @@ async def main(machine, stop):
         await output.write(b"x" * int(sys.argv[1]))
 run(main, foreseen=FORESEEN)
 """
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-c", main, str(size)]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, env=env)
     assert done.stderr == b"the output can't be written: No space left on device\n"
     assert done.returncode == NOT_DONE
 

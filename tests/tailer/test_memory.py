@@ -4,6 +4,7 @@ import errno
 import gc
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tailer.blocks import Draft
 from tests.tailer.conftest import Host
 
 BATCH = 50
-# More than are remembered (LOST_MAX) have gone when memory is looked at first; then so many more come and go.
-BEFORE, MEANWHILE = 6 * BATCH, 20 * BATCH
+# More than are remembered (LOST_MAX) have gone when memory is looked at first; then twice so many more come and go.
+BEFORE, MEANWHILE = 6 * BATCH, 10 * BATCH
 
 
 class Guarded(RealDisk):
@@ -81,12 +82,14 @@ async def test_files_that_came_and_went_leave_nothing_in_memory(
     try:
         for number in range(0, BEFORE, BATCH):
             await come_and_go(h, tmp_path, number)
-        objects, size = in_memory()
-        for number in range(BEFORE, BEFORE + MEANWHILE, BATCH):
-            await come_and_go(h, tmp_path, number)
-        more_objects, more_size = in_memory()
+        found = [in_memory()]
+        for half in (1, 2):  # a table that is grown once, or something that is cached, is in one of them only
+            for number in range(BEFORE + (half - 1) * MEANWHILE, BEFORE + half * MEANWHILE, BATCH):
+                await come_and_go(h, tmp_path, number)
+            found.append(in_memory())
     finally:
         tracemalloc.stop()
-    assert sum(sent) > (BEFORE + MEANWHILE) * 0.55
-    assert abs(more_objects - objects) < MEANWHILE / 50, f"{objects} objects before, {more_objects} now"
-    assert more_size - size < 10 * MEANWHILE, f"{(more_size - size) / MEANWHILE} bytes a file"
+    assert sum(sent) > (BEFORE + 2 * MEANWHILE) * 0.55
+    objects, size = (min(later[at] - before[at] for before, later in pairwise(found)) / MEANWHILE for at in (0, 1))
+    assert abs(objects) < 0.02, f"{objects} objects a file"
+    assert size < 10, f"{size} bytes a file"
