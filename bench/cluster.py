@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.keys import Keys
 from bench.proxy import Proxy
@@ -118,19 +118,12 @@ class Buck(Process):
     address: str
     http: str
 
-    def __init__(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        log: Path,
-        env: dict[str, str] | None = None,
-        prefix: Sequence[str] = (),
-    ) -> None:
-        super().__init__(name, arguments, log, env, prefix)
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
         words = self.first_line().split()
         if len(words) != 4 or words[0] != "listening":
             self.kill()
-            raise ClusterError(f"{name} said {words!r} where 'listening HOST:PORT http HOST:PORT' was expected")
+            raise ClusterError(f"{self.name} said {words!r} where 'listening HOST:PORT http HOST:PORT' was expected")
         self.address, self.http = words[1], words[3]
 
 

@@ -1,7 +1,8 @@
 """Many events as columns: the only place that knows which columns there are, in which order, and what a flag means.
 
 A packet's body is eight columns, one after another without anything between them; the header says how many bytes each
-has. `lines` comes first because the kernel writes it in place and moves the small ones up behind it:
+has. `lines`, by far the largest, comes first; the small ones grow in room of their own and are copied behind it once,
+when the packet is closed:
 
     lines | flags | format | points | shn | app | pid | pri
 
