@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from types import TracebackType
 from typing import BinaryIO
 
@@ -44,10 +42,8 @@ class Output:
         try:
             await self._machine.slow(_write_all, self._file, waiting)
         except BrokenPipeError as error:
-            _give_up(self._file)
             raise ClosedError from error
         except OSError as error:
-            _give_up(self._file)
             raise OutputError(f"the output can't be written: {error.strerror or error}") from error
 
     async def __aenter__(self) -> Output:
@@ -64,13 +60,3 @@ def _write_all(file: BinaryIO, pieces: list[bytes]) -> None:
     for piece in pieces:
         file.write(piece)
     file.flush()
-
-
-def _give_up(file: BinaryIO) -> None:
-    """What is left in its buffer must not fail once more when the interpreter ends, and change the exit code."""
-    with contextlib.suppress(OSError, ValueError):  # not a file of the system
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, file.fileno())
-        finally:
-            os.close(nowhere)

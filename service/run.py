@@ -57,7 +57,25 @@ def run(
     except* Exception:
         traceback.print_exc()
         code = BUG
-    sys.exit(code)
+    sys.exit(_finish_output(code))
+
+
+def _finish_output(code: int) -> int:
+    """Write what is left for stdout, or give it up: the interpreter would try once more, and end with its own code.
+
+    A disk that is full is said once, and is no success; a reader who has gone (`| head`) is no failure.
+    """
+    try:
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if code == DONE and not isinstance(error, BrokenPipeError):
+            print(f"the output can't be written: {describe(error)}", file=sys.stderr)
+            return NOT_DONE
+    return code
 
 
 async def _supervise(main: Main, machine: Machine, grace_s: float) -> int:

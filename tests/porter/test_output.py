@@ -42,9 +42,9 @@ async def test_a_reader_that_has_gone_is_an_error_of_its_own() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
-@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("size", [10, 100_000, 0])
 def test_output_to_a_full_disk_is_one_line_and_not_a_bug(size: int) -> None:
-    """As `porter cat HOST PATH > file` on one: what is there is cut off, and the exit code says so."""
+    """As `porter cat HOST PATH > file` on one: what is there is cut off, and the exit code says so. 0: a table."""
     main = """
 import sys
 from porter.commands import FORESEEN
@@ -53,6 +53,8 @@ from service.run import run
 async def main(machine, stop):
     async with Output(machine, sys.stdout.buffer) as output:
         await output.write(b"x" * int(sys.argv[1]))
+    if sys.argv[1] == "0":
+        print("a line of a table")
 run(main, foreseen=FORESEEN)
 """
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
