@@ -147,7 +147,7 @@ class Archiver:
     async def _hour(self, hour: int, buckets: Sequence[Bucket], seals: Sequence[Seal]) -> Archived:
         for _ in range(TRIES):
             self._archive.refresh()
-            asked = Asked()
+            asked = Asked(silent=bool(self._cluster.silent))  # of an hour without buckets nobody is asked
             try:
                 report = await self._part(hour, buckets, seals, asked)
                 report.state = await self._judge.judge(hour, seals, asked)

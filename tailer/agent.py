@@ -253,10 +253,9 @@ class Agent:
                 await self.sender.placed.wait()
 
     def _behind_s(self) -> float:
-        """For how long lines have been waiting: in their files, or in drafts that the journal has no room for."""
+        """How long ago all lines were in the journal, if some wait now: in files, or in drafts that find no room."""
         assert self._inputs is not None
-        now = self.machine.now()
-        return max([self._inputs.reader.behind_s, *(now - draft.opened_at for draft in self._drafts)])
+        return float("inf") if self._drafts else self._inputs.reader.behind_s
 
     async def _append(self, draft: Draft) -> Packet:
         self._save_streams()

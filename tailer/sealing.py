@@ -13,6 +13,7 @@ it goes to every linked buck, and is kept until three of them (or all members) h
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from math import isinf
 
 import trio
 
@@ -51,7 +52,7 @@ class Sealer:
         self.journal = journal
         self.members = members
         self.until = 0  # everything before this second is stated
-        self.behind_s: Callable[[], float] = lambda: 0.0  # for how long lines have been waiting to be journaled
+        self.behind_s: Callable[[], float] = lambda: 0.0  # 0, or how long ago all lines were in the journal
         self._holders: dict[int, set[bytes]] = {}
         self._refusals: dict[bytes, str] = {}  # why a buck took none the last time, if that was its answer
 
@@ -97,9 +98,16 @@ class Sealer:
 
     def _stated(self, now: int) -> int:
         """The end of the last window that is all in the journal, in seconds: while lines wait, the one before these."""
+        until, behind_s = self._window(now), self.behind_s()
+        if not behind_s:
+            return until
+        before = min(self.journal.chain.until, until)
+        return before if isinf(behind_s) else max(self._window(now - round(behind_s * NS)), before)
+
+    def _window(self, time_ns: int) -> int:
+        """The second at which the window of this time began."""
         width = self.journal.width or 1
-        until, behind = now // NS // width * width, round(self.behind_s() * NS)
-        return max((now - behind) // NS // width * width, min(self.journal.chain.until, until)) if behind else until
+        return time_ns // NS // width * width
 
     def _next(self, closing: bool, goodbye: bool) -> Seal:
         journal = self.journal
@@ -107,7 +115,8 @@ class Sealer:
         now = self.time_ns()
         width = journal.width
         until = self._stated(now)
-        found = sections(journal.ledger, journal.chain, until, journal.epoch)
+        # what was lost is filed where that is noticed, however far behind the rest of the seal speaks
+        found = sections(journal.ledger, journal.chain, self._window(now), journal.epoch)
         last = len(journal.ledger.unsealed) <= sum(section.numbers.count for section in found)
         return Seal(
             env=journal.env,

@@ -67,12 +67,13 @@ class Reader:
         self._opened: dict[Follow, None] = {}  # those with a descriptor, the one read least recently first
         self._told: dict[tuple[bytes, int], None] = {}
         self._looked = False  # has a sweep said what there is?
-        self._behind_since: float | None = machine.now()
+        self._busy = True  # is there something to read, as far as we know?
+        self._clean_at = float("-inf")  # when the last round began at whose end there was nothing
 
     @property
     def behind_s(self) -> float:
-        """How long there has been something to read, without a moment at which all that was known of had been."""
-        return 0.0 if self._behind_since is None else self.machine.now() - self._behind_since
+        """How long ago all that there was had been read, while there is something to read; else 0."""
+        return self.machine.now() - self._clean_at if self._busy or self.dirty else 0.0
 
     def mark(self, follows: Iterable[Follow]) -> None:
         """These deserve a turn in the next round."""
@@ -84,15 +85,14 @@ class Reader:
         """Give each dirty file its turn. `final`: this is the last one, take unfinished lines too."""
         turns, self.dirty = self.dirty, {}
         began, more = self.machine.now(), False
-        if turns and self._behind_since is None:
-            self._behind_since = began
+        self._busy = self._busy or bool(turns)
         for follow in turns:
             if await self._turn(follow, final):
                 self.dirty[follow] = None
                 more = True
         await self._ship(self.blocks.due(self.machine.now()))
         if self._looked and not more:
-            self._behind_since = began if self.dirty else None  # what is dirty now became so in this round
+            self._busy, self._clean_at = False, began
 
     async def finish(self, follows: Iterable[Follow]) -> None:
         """Read these to their ends, unfinished lines too, and close all builders."""

@@ -20,6 +20,10 @@ Hosts = Callable[..., Any]
 WIDTH = 20
 
 
+def stated(bucks: list[FakeBuck]) -> list[Seal]:
+    return [Seal.read(data) for data in {data for buck in bucks for data in buck.seals.values()}]
+
+
 def newest(bucks: list[FakeBuck]) -> Seal:
     return max((Seal.read(data) for buck in bucks for data in buck.seals.values()), key=lambda seal: seal.number)
 
@@ -50,13 +54,64 @@ def test_while_the_journal_has_no_room_no_seal_says_that_windows_are_whole() -> 
     run(scenario)
 
 
+def test_what_was_written_while_a_tailer_was_away_is_stated_by_nobody_before_it_is_read() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
+        writer.write("a", 100)
+        tailer = Tailer(world, nursery)
+        tailer.start()
+        await trio.sleep(3 * WIDTH)
+        tailer.kill()
+        await trio.sleep(WIDTH)
+        host = world.host("tailer")
+        before, capacity = host.time_ns() // 10**9, host.platter.capacity
+        writer.write("a", 100)
+        await trio.sleep(4 * WIDTH)
+        host.platter.capacity = host.platter.used + DISK_FREE_MIN
+        tailer.start()
+        await trio.sleep(4 * WIDTH)
+        assert newest(bucks).until <= before
+        host.platter.capacity = capacity
+        await trio.sleep(3 * WIDTH)
+        assert newest(bucks).until > before + 8 * WIDTH
+        assert lines(bucks) == writer.all
+
+    run(scenario)
+
+
+def test_what_is_lost_while_a_tailer_is_behind_is_filed_in_the_window_in_which_that_is_noticed() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
+        writer.write("a", 100)
+        tailer = Tailer(world, nursery, rotate_wait=1.0)
+        tailer.start()
+        await trio.sleep(3 * WIDTH)
+        host = world.host("tailer")
+        capacity = host.platter.capacity
+        host.platter.capacity = host.platter.used + DISK_FREE_MIN
+        writer.write("a", 100)
+        await trio.sleep(3 * WIDTH)
+        noticed = host.time_ns() // 10**9
+        writer.write("b", 30_000)
+        await trio.sleep(2)
+        writer.disk.unlink("/log/b")
+        await trio.sleep(3 * WIDTH)
+        host.platter.capacity = capacity
+        await trio.sleep(4 * WIDTH)
+        losses = [one for seal in stated(bucks) for one in seal.sections if one.unread]
+        assert losses
+        assert all(one.bucket + WIDTH > noticed for one in losses), "audits would call the windows after it complete"
+
+    run(scenario)
+
+
 async def test_a_reader_is_behind_until_all_that_a_sweep_found_is_read(host: Hosts, tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(b"a line\n" * 10)
     h = host("*.log")
     h.machine.clock += 5
     await h.reader.round()
-    assert h.reader.behind_s == 5, "nobody has looked yet"
+    assert h.reader.behind_s == float("inf"), "nobody has looked yet"
     await h.look()
     assert h.reader.behind_s == 0
     log.write_bytes(b"a line\n" * 1000)
@@ -77,6 +132,10 @@ async def test_a_reader_is_behind_until_all_that_a_sweep_found_is_read(host: Hos
     assert h.reader.behind_s == 60, "something came in this round"
     await h.reader.round()
     assert h.reader.behind_s == 0
+    h.machine.clock += 3600
+    assert h.reader.behind_s == 0, "nothing came"
+    h.reader.mark(h.known.follows.values())
+    assert h.reader.behind_s == 3600
 
 
 async def test_a_file_that_can_not_be_read_holds_up_nothing(host: Hosts, tmp_path: Path) -> None:
