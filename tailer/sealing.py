@@ -84,7 +84,10 @@ class Sealer:
         return self.machine.time_ns() + self.members.offset_ns
 
     async def _add(self, closing: bool, goodbye: bool) -> bool:
-        seal = self._next(closing, goodbye).signed(self.key)
+        following = self._next(closing, goodbye)
+        if not (following.number or following.until or following.sections or goodbye):
+            return False  # the very first would say nothing: of no window, and of no packet
+        seal = following.signed(self.key)
         faultpoint("tailer.sealing.signed")
         try:
             self.journal.add_seal(seal)
