@@ -113,12 +113,12 @@ async def prune(
                 continue
         if proven is not None:
             named = await cluster.machine.slow(named_in, proven.footers, sealed, retired)
-            _note_unsealed(named.unsealed, cluster, let)
+            _note_unsealed(named.unsealed, let)
             await _let_go(cluster, proven, named.contents, [one.bucket for one in buckets], let, dry_run)
     return done
 
 
-def _note_unsealed(unsealed: Mapping[bytes, int], cluster: Cluster, let: Let) -> None:
+def _note_unsealed(unsealed: Mapping[bytes, int], let: Let) -> None:
     for tailer, count in sorted(unsealed.items()):
         let.troubles[
             f"{count} packets of tailer {tailer.hex()} are archived, and no seal states them yet: they stay until it "

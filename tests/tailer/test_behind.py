@@ -20,6 +20,16 @@ Hosts = Callable[..., Any]
 WIDTH = 20
 
 
+async def begun(world: World, nursery: trio.Nursery, **changes: Any) -> tuple[list[FakeBuck], Writer, Tailer]:
+    """Three bucks, and a tailer that has read and sealed what there was."""
+    bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
+    writer.write("a", 100)
+    tailer = Tailer(world, nursery, **changes)
+    tailer.start()
+    await trio.sleep(3 * WIDTH)
+    return bucks, writer, tailer
+
+
 def stated(bucks: list[FakeBuck]) -> list[Seal]:
     return [Seal.read(data) for data in {data for buck in bucks for data in buck.seals.values()}]
 
@@ -32,11 +42,7 @@ def test_while_the_journal_has_no_room_no_seal_says_that_windows_are_whole() -> 
     """Else an audit would call a window complete whose lines are in their files, and nowhere else."""
 
     async def scenario(world: World, nursery: trio.Nursery) -> None:
-        bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
-        writer.write("a", 100)
-        tailer = Tailer(world, nursery)
-        tailer.start()
-        await trio.sleep(3 * WIDTH)
+        bucks, writer, _ = await begun(world, nursery)
         host = world.host("tailer")
         assert newest(bucks).until >= host.time_ns() // 10**9 - 2 * WIDTH, "who has read everything says so"
         before, capacity = host.time_ns() // 10**9, host.platter.capacity
@@ -56,11 +62,7 @@ def test_while_the_journal_has_no_room_no_seal_says_that_windows_are_whole() -> 
 
 def test_what_was_written_while_a_tailer_was_away_is_stated_by_nobody_before_it_is_read() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
-        bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
-        writer.write("a", 100)
-        tailer = Tailer(world, nursery)
-        tailer.start()
-        await trio.sleep(3 * WIDTH)
+        bucks, writer, tailer = await begun(world, nursery)
         tailer.kill()
         await trio.sleep(WIDTH)
         host = world.host("tailer")
@@ -81,11 +83,7 @@ def test_what_was_written_while_a_tailer_was_away_is_stated_by_nobody_before_it_
 
 def test_what_is_lost_while_a_tailer_is_behind_is_filed_in_the_window_in_which_that_is_noticed() -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:
-        bucks, writer = cluster(world, nursery, 3, width=WIDTH), Writer(world)
-        writer.write("a", 100)
-        tailer = Tailer(world, nursery, rotate_wait=1.0)
-        tailer.start()
-        await trio.sleep(3 * WIDTH)
+        bucks, writer, _ = await begun(world, nursery, rotate_wait=1.0)
         host = world.host("tailer")
         capacity = host.platter.capacity
         host.platter.capacity = host.platter.used + DISK_FREE_MIN
