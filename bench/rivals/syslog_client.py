@@ -76,7 +76,7 @@ def consume(asked: Asked, log: Log) -> None:
     """The first receiver's file, from its beginning."""
     tail = Tail(asked.files[1])
     ready()
-    while not asked.ended.is_set():
+    while asked.past or not asked.ended.is_set():
         lines = tail.lines()
         log.read(lines)
         log.flush()

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from bench.measure import ROOT
-from bench.rivals import kafka_jars, lines
+from bench.rivals import kafka_jars, lines, syslog_client
 from bench.rivals.buck import Buck
+from bench.rivals.client import Asked
 from bench.rivals.commands import RIVALS
 from bench.rivals.kafka import Kafka, producer_options
 from bench.rivals.process import Client, Program, RivalError
@@ -98,6 +100,16 @@ def until(holds: object, client: Client) -> None:
         assert client.running(), client.log_end()
         assert time.monotonic() < deadline, client.log_end()
         time.sleep(0.05)
+
+
+def test_a_reader_of_the_past_reads_it_whole_though_its_stdin_has_ended_before_it_began(tmp_path: Path) -> None:
+    received = tmp_path / "received.log"
+    received.write_bytes(b"event=1/0 x\nevent=1/1 x\n")
+    asked = Asked([], Settings(), tmp_path, True, [tmp_path / "followed", received], threading.Event())
+    asked.ended.set()
+    with lines.Log(tmp_path / "log") as log:
+        syslog_client.consume(asked, log)
+    assert kinds(tmp_path / "log") == Counter(R=2)
 
 
 def test_a_paced_line_is_told_by_its_sender_and_number_whatever_is_around_it() -> None:
