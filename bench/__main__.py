@@ -39,7 +39,7 @@ BENCHES = [
     "chaos",
     "pressure",
 ]
-COMMANDS = ["rivals", "kafka"]  # of other systems: bench/rivals/commands.py
+COMMANDS = {"rivals": "bench.rivals.commands", "kafka": "bench.rivals.commands", "papers": "bench.papers.commands"}
 # Together they import every library that a measured process does.
 MODULES = ["buck.commands", "tailer.commands", "porter.commands", "porter.parquet", "porter.hour", "protocol.secure"]
 PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]
@@ -48,7 +48,7 @@ PACKAGES = ["protocol", "service", "buck", "tailer", "porter"]
 def main() -> int:
     """Parse, run, print, keep; or hand over to one of the commands about other systems."""
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        command = getattr(importlib.import_module("bench.rivals.commands"), sys.argv[1])
+        command = getattr(importlib.import_module(COMMANDS[sys.argv[1]]), sys.argv[1])
         return int(command(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {' '.join(BENCHES)}")

@@ -1,0 +1,76 @@
+"""A paper as Markdown: its text, written by hand, with places that the figures of a run are put into.
+
+`{{name}}` stands for a value, a table or a plot of that name. A place that nothing fills is an error: no figure in a
+text is typed by hand. What could not be measured is said at its place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.measure import Spread
+from bench.papers import plots
+from bench.papers.results import Results
+
+TEXT = Path(__file__).parent / "text"
+PLACE = re.compile(r"\{\{([^{}]+)\}\}")
+
+
+class Page:
+    """What is put into the text of one paper."""
+
+    def __init__(self, paper: int, results: Results) -> None:
+        self.paper, self.results = paper, results
+        self._parts: dict[str, str] = {}
+        self._plots: dict[str, tuple[Figure, str]] = {}
+
+    def value(self, name: str, text: str) -> None:
+        """A figure in the midst of a sentence, with its unit."""
+        self._take(name)
+        self._parts[name] = text
+
+    def table(self, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Cells are Markdown; `cell` makes one of a spread."""
+        self._take(name)
+        lines = [header, ["---"] * len(header), *rows]
+        if wrong := [row for row in rows if len(row) != len(header)]:
+            raise ValueError(f"table {name}: {len(header)} columns, but a row is {wrong[0]}")
+        self._parts[name] = "\n".join(
+            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+        )
+
+    def plot(self, name: str, figure: Figure, caption: str) -> None:
+        """Kept as SVG and PNG beside the results. The caption says what is seen, with its units."""
+        self._take(name)
+        self._plots[name] = (figure, caption)
+
+    def _take(self, name: str) -> None:
+        if name in self._parts or name in self._plots:
+            raise ValueError(f"paper {self.paper} has two things called {name}")
+
+    def write(self, path: Path, text: Path | None = None) -> None:
+        """The page, and its plots in the results' folder. ValueError names a place that nothing fills."""
+        template = (text or TEXT / f"{self.paper}.md").read_text()
+        for name, (figure, caption) in self._plots.items():
+            base = plots.save(figure, self.results.folder / "plots" / f"{self.paper}-{name}")
+            link = os.path.relpath(base.with_suffix(".svg"), path.parent)
+            self._parts[name] = f"![{caption}]({link})\n\n*{caption}*"
+        places = dict.fromkeys(PLACE.findall(template))
+        if empty := [name for name in places if name not in self._parts]:
+            raise ValueError(f"paper {self.paper}: nothing fills {', '.join(empty)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(PLACE.sub(lambda found: self._parts[found[1]], template))
+
+
+def cell(value: Spread | None, unit: str = "", why: Sequence[str] = ()) -> str:
+    """Median, with minimum and maximum where they differ; why there is none."""
+    if value is None:
+        return "; ".join(why) or "not measured"
+    low, median, high = (f"{one:.3g}" for one in value)
+    words = median if low == high else f"{median} ({low}–{high})"
+    return f"{words} {unit}".strip()
