@@ -168,30 +168,35 @@ def compare_rows(files: Iterable[LogFile], folder: Path) -> Judged:
         connection.execute("CREATE TABLE files (number INTEGER, kind VARCHAR)")
         connection.executemany("INSERT INTO files VALUES (?, ?)", [(one.number, one.kind) for one in ledger.values()])
         connection.execute(f"CREATE VIEW rows AS SELECT ltrim(line) AS line FROM {_source(objects)}")
-        same = sum(PAGES[file.kind].same_before(file.lines) for file in ledger.values())
-        there = connection.execute(f"SELECT count(*) FROM rows WHERE line = '{SAME}'").fetchall()[0][0]
-        if there != same:
-            found.why.append(f"'{SAME}' is there {there} times, and was written {same} times")
-        seen = {int(row[0]): row[1:] for row in connection.execute(_BY_FILE).fetchall() if row[0] is not None}
-        others = connection.execute(f"SELECT count(*) FROM rows WHERE line <> '{SAME}' AND {_NUMBER} IS NULL")
-        if (strange := others.fetchall()[0][0]) != 0:
-            found.why.append(f"{strange} rows that nobody wrote")
+        top = max((file.lines for file in ledger.values()), default=0)
+        seen = {row[0]: row[1:] for row in connection.execute(_by_file(top)).fetchall()}
+    same = sum(PAGES[file.kind].same_before(file.lines) for file in ledger.values())
+    unnamed, _, _, _, there = seen.pop(None, (0, 0, None, 0, 0))
+    if there != same:
+        found.why.append(f"'{SAME}' is there {there} times, and was written {same} times")
+    if unnamed != there:
+        found.why.append(f"{unnamed - there} rows that nobody wrote")
     for number in sorted(seen.keys() | ledger.keys()):
-        found.why += _counted(number, ledger.get(number), seen.get(number, (0, 0, None, 0)))
+        found.why += _counted(number, ledger.get(number), seen.get(number, (0, 0, None, 0, 0))[:4])
     del found.why[WHY_MAX:]
     return found
 
 
 _NUMBER = "try_cast(nullif(regexp_extract(line, '^w(\\d{5})-\\d{9} ', 1), '') AS INTEGER)"
 _NTH = "try_cast(substr(line, 8, 9) AS INTEGER)"
-_BY_FILE = f"""
-    SELECT number, count(*), count(DISTINCT nth), max(nth), count(*) FILTER (text IS NULL OR rest <> text)
-    FROM (SELECT {_NUMBER} AS number, {_NTH} AS nth, substr(line, {ID_SIZE + 1}) AS rest
-          FROM rows WHERE line <> '{SAME}') AS named
-    LEFT JOIN files USING (number)
-    LEFT JOIN texts ON texts.kind = files.kind AND texts.place = nth % {LINES}
-    WHERE number IS NOT NULL GROUP BY number
-"""
+
+
+def _by_file(top: int) -> str:
+    """One look at each row. Which numbers (to `top`) were seen is a bit each: exact, and small beside the numbers."""
+    seen = f"bitstring_agg(CASE WHEN nth BETWEEN 0 AND {top} THEN nth END, 0, {top})"
+    return f"""
+        SELECT number, count(*), coalesce(bit_count({seen}), 0), max(nth),
+               count(*) FILTER (text IS NULL OR rest <> text), count(*) FILTER (number IS NULL AND line = '{SAME}')
+        FROM (SELECT line, {_NUMBER} AS number, {_NTH} AS nth, substr(line, {ID_SIZE + 1}) AS rest FROM rows) AS named
+        LEFT JOIN files USING (number)
+        LEFT JOIN texts ON texts.kind = files.kind AND texts.place = nth % {LINES}
+        GROUP BY number
+    """
 
 
 def _counted(number: int, file: LogFile | None, row: Sequence[int | None]) -> list[str]:
