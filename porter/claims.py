@@ -23,6 +23,7 @@ from typing import NamedTuple
 import trio
 
 from porter.catalog import PartName, parse
+from porter.document import UNREADABLE
 from porter.objects import ExistsError, MissingError, Objects
 from protocol.errors import FormatError
 from service.machine import Machine
@@ -116,7 +117,7 @@ class Claims:
         try:
             said = json.loads(data)
             part, size = parse(said["part"]), int(said["size"])
-        except (ValueError, TypeError, KeyError) as error:
+        except UNREADABLE as error:
             raise FormatError(f"{name}: not a claim ({error}); was the object changed?") from error
         if part is None or part.env != self._env or not 0 <= size < 1 << 50:
             raise FormatError(f"{name}: a claim of {said['part']!r}, which is no part; was the object changed?")

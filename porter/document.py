@@ -16,11 +16,13 @@ from protocol.errors import FormatError
 from protocol.identity import NodeKey, verify
 from protocol.ranges import Ranges
 
-__all__ = ["DOCUMENT_MAX", "Document", "opened", "same", "signed"]
+__all__ = ["DOCUMENT_MAX", "UNREADABLE", "Document", "opened", "same", "signed"]
 
 CONTEXT = b"buck verdict 1\n"
 DOCUMENT_MAX = 64 << 20  # an hour of a hundred thousand tailers is half of it
 OWN = ("after", "before", "porter", "signature")  # what two porters that find the same say differently
+# Of an object of JSON whose members are not as they should be: of another kind, too deep, infinite.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
 class Document(NamedTuple):
@@ -66,7 +68,7 @@ def opened(name: str, data: bytes) -> Document:
         verify(porter, CONTEXT + _text(unsigned), signature)
         found = Document(said, porter)
         _ = found.parts, found.seals, found.verdicts  # whatever can't be read is found here
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, FormatError) as error:
+    except (*UNREADABLE, FormatError) as error:
         raise FormatError(f"{name}: not a porter's verdict ({error}); was the object changed?") from error
     return found
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from porter.cluster import Cluster
+from porter.document import UNREADABLE
 from protocol.errors import FormatError
 from protocol.messages import Roster, RosterIs
 from protocol.roster import Expected, Retirement
@@ -62,7 +63,7 @@ class Seen:
         try:
             verdict = json.loads(text)
             rows, retired = _rows(verdict["roster"]), _texts(verdict["retired"])
-        except (KeyError, ValueError, TypeError, RecursionError) as error:
+        except UNREADABLE as error:
             self.troubles.append(f"{name}: its roster can't be read: {error!r}")
             return
         self.add(name, env, rows, retired)

@@ -18,7 +18,7 @@ import fnmatch
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
@@ -77,27 +77,38 @@ class Glob:
         return posixpath.join(b"/", *self.text.lstrip(b"/").split(b"/")[:plain]), plain
 
     def fits(self, path: bytes) -> bool:
-        """Does this pattern take the path, or one of the folders above it? (For exclusion.)"""
-        names = path.lstrip(b"/").split(b"/")
-        return any(_fits(self.parts, names[:end]) for end in range(1, len(names) + 1))
+        """Does this pattern take the path, or one of the folders above it? (For exclusion.)
+
+        All ways to read it are followed side by side, so that time is that of the path's parts by the pattern's."""
+        at = self._with_next({0})
+        for name in path.lstrip(b"/").split(b"/"):
+            at = self._with_next({to for place in at if (to := self._step(place, name)) is not None})
+            if len(self.parts) in at:
+                return True
+        return False
+
+    def _with_next(self, places: set[int]) -> set[int]:
+        """Any number of folders may be none: who stands before that stands behind it too."""
+        for place in range(len(self.parts)):
+            if place in places and self.parts[place] == ANY_FOLDERS:
+                places.add(place + 1)
+        return places
+
+    def _step(self, place: int, name: bytes) -> int | None:
+        """Where in the pattern this name leads to from a place."""
+        if place == len(self.parts):
+            return None
+        part = self.parts[place]
+        if part == ANY_FOLDERS:
+            return place
+        same = part == name if isinstance(part, bytes) else part.match(name) is not None
+        return place + 1 if same else None
 
 
 def _part(name: bytes) -> Part:
     if name == ANY_FOLDERS or not MAGIC.search(name):
         return name
     return re.compile(fnmatch.translate(name.decode("latin-1")).encode("latin-1"))
-
-
-def _fits(parts: Sequence[Part], names: Sequence[bytes]) -> bool:
-    if not parts:
-        return not names
-    first, rest = parts[0], parts[1:]
-    if first == ANY_FOLDERS:
-        return any(_fits(rest, names[skipped:]) for skipped in range(len(names) + 1)) or (not rest and bool(names))
-    if not names:
-        return False
-    same = first == names[0] if isinstance(first, bytes) else first.match(names[0]) is not None
-    return same and _fits(rest, names[1:])
 
 
 @dataclass(slots=True)

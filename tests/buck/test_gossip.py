@@ -6,6 +6,7 @@ import trio
 
 from protocol import messages as m
 from protocol.connection import PREFACE, Connection
+from protocol.fields import Peer
 from protocol.frames import frame
 from protocol.packed import pack, unpack_array
 from protocol.payload import dump
@@ -94,3 +95,20 @@ async def test_who_claims_the_address_of_another_is_not_believed(world: World) -
         async with asking(world) as asker:
             assert {peer.address for peer in (await asker.ask(m.Peers(0))).peers} == {f"a:{PORT}", f"c:{PORT}"}
         nursery.cancel_scope.cancel()
+
+
+@with_a_buck()
+async def test_A34_only_a_buck_gossips_and_nobody_for_another(world: World) -> None:
+    """A stranger's rumour: a peer of another role ends its link; a made up peer is shown to nobody."""
+    machine, other = world.machine("client"), hello(OTHER, "buck")
+    made_up = Peer(OTHER.node, OTHER.public, "elsewhere:9", b"h", "", 1 << 62, 0, False)
+    await trio.sleep(1)
+    for role in ("tailer", "porter", "archie", "admin"):
+        said = Connection(hello(OTHER, role), dialing=True).start()
+        stream = await machine.connect("a", PORT)
+        await garble(stream, said + b"".join(map(bytes, frame(m.Gossip.tag, dump(m.Gossip(1, (made_up,)))))))
+    async with asking(world, other) as asker:
+        await asker.ask(m.Gossip(0, (made_up,)))
+    await trio.sleep(30)
+    async with asking(world) as asker:
+        assert [peer.address for peer in (await asker.ask(m.Peers(0))).peers] == [f"a:{PORT}"]

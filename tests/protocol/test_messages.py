@@ -1,5 +1,6 @@
 """Messages: each reads back as it was sent, and a payload is a message or a RemoteProtocolError."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -74,6 +75,39 @@ def test_garbage_is_a_message_or_the_peers_fault(tag: int, garbage: bytes) -> No
     except RemoteProtocolError:
         return
     assert load(MESSAGES[tag], b"".join(dump(found))) == found
+
+
+ODD = {
+    "nested 1,000 deep": b"\x91" * 1000 + b"\xc0",
+    "nested 100,000 deep": b"\x91" * 100_000 + b"\xc0",
+    "an array of four thousand million": b"\xdd\xff\xff\xff\xff",
+    "a map of as many": b"\x91\xdf\xff\xff\xff\xff",
+    "bytes of four gigabytes": b"\x91\xc6\xff\xff\xff\xff",
+    "a string of as many": b"\x91\xdb\xff\xff\xff\xff",
+    "an extension of as many": b"\x91\xc9\xff\xff\xff\xff\1",
+    "a map with the same key twice": b"\x91\x82\xa1a\1\xa1a\2",
+    "no number": b"\x91\xcb\x7f\xf8\0\0\0\0\0\0",
+    "infinity": b"\x91\xcb\x7f\xf0\0\0\0\0\0\0",
+    "less than zero": b"\x91\xd3\x80\0\0\0\0\0\0\0",
+    "text that is not UTF-8": b"\x91\xa2\xff\xfe",
+    "a time out of range": b"\x91\xc7\x0c\xff" + b"\xff" * 12,
+    "a time": b"\x91\xd6\xff\0\0\0\0",
+    "a byte that msgpack never uses": b"\x91\xc1",
+}
+
+
+@pytest.mark.parametrize("payload", ODD.values(), ids=ODD)
+def test_A16_odd_msgpack_is_the_peers_fault_and_takes_no_memory(payload: bytes) -> None:
+    whole = [payload, *(bytes([0x90 | count]) + b"\1" * (count - 1) + payload[1:] for count in (2, 4, 15))]
+    tracemalloc.start()
+    try:
+        for kind in MESSAGES.values():
+            for data in whole:
+                with pytest.raises(RemoteProtocolError):
+                    load(kind, data)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @given(messages, st.data())

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,20 @@ async def test_sweeps_while_a_round_waits_let_go_of_each_file_once(
         assert {name: h.text(name) for name in texts} == texts
     else:
         assert h.known.counts["lost_bytes"] == sum(len(text) for text in texts.values()) - h.reader.bytes_read
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("/" + "**/a/" * 40 + "b", "/" + "a/" * 255 + "c"),
+        ("/" + "**/*a*/" * 40 + "b", "/" + "aaa/" * 255 + "c"),
+        ("/**/" + "*a" * 100 + "b", "/x/" + "a" * 4000),
+        ("/**/" + "*" * 200 + "b", "/x/" + "a" * 4000),
+        ("/**/" + "[!b]*" * 60 + "b", "/x/" + "a" * 4000),
+    ],
+    ids=["folders", "folders with stars", "stars", "stars in a row", "sets"],
+)
+def test_A18_a_pattern_that_nothing_fits_takes_no_time(pattern: str, path: str) -> None:
+    begin = time.process_time()
+    assert not Glob.parse(pattern).fits(path.encode())
+    assert time.process_time() - begin < 1.0

@@ -152,7 +152,7 @@ def test_streams_with_and_without_a_route_share_builders_of_their_class(kernel: 
     assert counts == {PLAIN: (9, 2), AUDIT: (3, 1)}
 
 
-def test_names_without_end_cost_no_memory() -> None:
+def test_A19_names_without_end_cost_no_memory() -> None:
     route = Route([rule.rule(b"/") for rule in RULES], b"web1")
     for number in range(3 * NAMES_MAX):
         assert Class.from_code(route[b"host", b"app%d" % number]) == PLAIN
