@@ -9,7 +9,7 @@ PARALLEL ?= -n auto --dist loadfile
 SOURCES := protocol service tailer buck porter
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check types test properties fuzz mutants scenarios soak simulate bench rivals demo clean
+.PHONY: help setup check types test properties fuzz mutants scenarios soak simulate bench rivals papers demo clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -62,6 +62,9 @@ bench: setup ## measure everything, beside what others take for the same
 
 rivals: setup ## bring what other systems need that Python's packages don't hold; says which can run here
 	$(BIN)/python -m bench rivals --fetch
+
+papers: setup ## the claims beside other systems, and pages that say so; QUICK=1 small sizes, LOGS='glob', RESULTS=folder to go on in
+	$(BIN)/python -m bench papers $(if $(QUICK),--quick) $(if $(LOGS),--logs '$(LOGS)') $(if $(RESULTS),--results '$(RESULTS)')
 
 demo: setup ## three bucks, a tailer on this host's logs, an archive; LOGS='glob...'; CHECK=1 compares all, once; with KILL=1 under kill -9; SECURE=1 with keys
 	@$(BIN)/python -m bench.demo $(if $(CHECK),--check) $(if $(KILL),--kill) $(if $(SECURE),--secure) $(if $(LOGS),--logs '$(LOGS)')

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from bench.rivals.process import RivalError
 
 Figures = dict[str, Any]  # units stand in the keys: cpu_s_per_gb, worst_ack_s
 GB = 10**9
+WHY_MAX = 4000  # characters of an error that are kept
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def run(steps: Sequence[Step], scale: Scale, results: Results, folder: Path, say
         row = Row(step.paper, step.name, step.system, step.variant, repetition)
         words = f"paper {step.paper}: {step.name}, {' '.join(filter(None, (step.system, step.variant)))}"
         if step.missing:
-            if repetition == 0 and not results.has(row):
+            if repetition == 0 and not results.says_left_out(row):
                 say(f"{words}: left out: {step.missing}")
                 results.left_out(row, step.missing)
             continue
@@ -95,13 +97,15 @@ def run(steps: Sequence[Step], scale: Scale, results: Results, folder: Path, say
         begin = time.monotonic()
         try:
             figures = step.run(Room(folder, scale, seed))
-        except (RivalError, OSError, ValueError, AssertionError) as error:
-            whole = False
-            say(f"{words}, {repetition + 1}: FAILED: {error}")
-            results.failed(row, str(error), seed)
-        else:
             seconds = time.monotonic() - begin
-            say(f"{words}, {repetition + 1} of {step.times(scale)}: {seconds:.1f} s")
             results.add(row, figures, seed, seconds)
+        except Exception as error:  # whatever it is: an hour of others is not to be lost by it
+            whole = False
+            why = str(error) if isinstance(error, RivalError) else f"{type(error).__name__}: {error}"
+            say(f"{words}, {repetition + 1}: FAILED: {why}")
+            traceback.print_exception(error)
+            results.failed(row, why[-WHY_MAX:], seed)
+        else:
+            say(f"{words}, {repetition + 1} of {step.times(scale)}: {seconds:.1f} s")
     shutil.rmtree(folder, ignore_errors=True)
     return whole
