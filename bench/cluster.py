@@ -141,14 +141,17 @@ class Cluster:
         logs: str = ".",
         secure: bool = False,
         proxied: Collection[int] = (),
+        hosts: Sequence[str] = (),
     ) -> None:
-        """`proxied`: bucks that stand behind a proxy each, whose address they advertise."""
+        """`proxied`: bucks that stand behind a proxy each, whose address they advertise. `hosts`: where the bucks
+        listen instead of on loopback, in clear text all the same."""
         self.root, self.env_name, self.disks, self.width = root, env_name, disks, width
         self.logs = root / logs
         self.logs.mkdir(parents=True, exist_ok=True)
         self.bucks: list[Buck | None] = [None] * count
         self.processes: list[Process] = []
-        self.fixed: dict[int, tuple[str, str]] = {}
+        self.fixed = {i: (f"{host}:0", f"{host}:0") for i, host in enumerate(hosts)}
+        self._clear = ["--insecure"] if hosts else []
         self.proxies = {i: Proxy() for i in proxied}
         self.keys = Keys(root, env_name) if secure else None
 
@@ -173,7 +176,7 @@ class Cluster:
         """Start buck `i`, or start it again: where it was, on the same ports, with the same disks and key."""
         listen, http = self.fixed.get(i, ("127.0.0.1:0", "127.0.0.1:0"))
         arguments = ["buck", "run", "--listen", listen, "--http", http, "--env", self.env_name, "--width", self.width]
-        arguments += self._disks(i)
+        arguments += [*self._disks(i), *self._clear]
         for other in self.addresses()[:1]:
             arguments += ["--join", other]
         if self.keys:
@@ -212,7 +215,7 @@ class Cluster:
     ) -> Process:
         """`tailer run` with a journal of its own name, to all bucks; the caller waits for it or stops it."""
         journal = self.root / name
-        base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name]
+        base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name, *self._clear]
         for address in self.addresses() or [buck.address for buck in self.bucks if buck]:  # all may be dead just now
             base += ["--to", address]
         if self.keys:
@@ -240,7 +243,7 @@ class Cluster:
             command += ["--peer", address]
         if self.keys:
             command += self.keys.certified("porter", "porter", "--key", str(self.root / "porter.key"))
-        return [*command, *arguments]
+        return [*command, *self._clear, *arguments]
 
     def close(self) -> None:
         """End everything that was started: politely, then not."""

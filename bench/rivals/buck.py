@@ -60,6 +60,8 @@ class Buck(Rival):
             )
         if self.settings.timeouts == "tuned":
             found.append("there are no time-outs to tune: they are the same as by default")
+        if self.settings.nets:
+            found.append("clear text beyond the host (--insecure): no other system here encrypts")
         if self.settings.compression != "zstd":
             found.append("compression is zstd whatever is asked")
         return found
@@ -67,11 +69,12 @@ class Buck(Rival):
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def prepare(self, count: int) -> None:
-        self._cluster = Cluster(self.folder, count)
+        self._cluster = Cluster(self.folder, count, hosts=self.hosts if self.settings.nets else ())
 
     def launch(self, i: int) -> Program:
         try:
-            return Program(f"buck {i}", self.cluster.start(i).popen, self.cluster.logs / f"buck{i}.log")
+            started = self.cluster.start(i, prefix=self.inside(i))
+            return Program(f"buck {i}", started.popen, started.log)
         except ClusterError as error:
             raise RivalError(str(error)) from None
 

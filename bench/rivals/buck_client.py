@@ -93,10 +93,14 @@ def _tailer(asked: Asked, folder: Path, paths: list[Path]) -> subprocess.Popen[b
         str(folder / "acks"),
         "run",
     ]
-    command += ["--config", str(config), "--journal", str(folder / "journal"), "--from", "head"]
+    command += ["--config", str(config), "--journal", str(folder / "journal"), "--from", "head", *_clear(asked)]
     for address in asked.to:
         command += ["--to", address]
     return subprocess.Popen([*command, *map(str, paths)], stdin=subprocess.DEVNULL)
+
+
+def _clear(asked: Asked) -> list[str]:
+    return ["--insecure"] if asked.settings.nets else []
 
 
 def acks(settings: Settings) -> int:
@@ -123,6 +127,7 @@ def consume(asked: Asked, log: Log) -> None:
 def _past(asked: Asked, log: Log) -> None:
     """Every line of `porter grep` that holds an event, when it comes out of the pipe."""
     command = [sys.executable, "-m", "porter", "grep", "event", "--json", "--key", str(asked.folder / "porter.key")]
+    command += _clear(asked)
     for address in asked.to:
         command += ["--peer", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as porter:
@@ -139,7 +144,7 @@ def _past(asked: Asked, log: Log) -> None:
 
 async def _live(asked: Asked, log: Log) -> None:
     """What `porter grep --live` is inside. Ready when every buck shows what comes, or some after a while."""
-    settings = PorterSettings(peer=tuple(map(read_address, asked.to)))
+    settings = PorterSettings(peer=tuple(map(read_address, asked.to)), insecure=asked.settings.nets)
     key = NodeKey.from_seed(os.urandom(32))
     viewer = Viewer(RealMachine(), settings, key, "", partial(print, file=sys.stderr))
 

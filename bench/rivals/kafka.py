@@ -115,13 +115,13 @@ class Kafka(Rival):
 
     def _configuration(self, i: int, count: int) -> str:
         controllers = self._ports[count:]
-        voters = ",".join(f"{n + 1}@127.0.0.1:{port}" for n, port in enumerate(controllers))
+        voters = ",".join(f"{n + 1}@{self.hosts[n]}:{port}" for n, port in enumerate(controllers))
         inner = min(3, count)
         return f"""node.id={i + 1}
 process.roles=broker,controller
 controller.quorum.voters={voters}
-listeners=CLIENT://127.0.0.1:{self._ports[i]},CONTROLLER://127.0.0.1:{controllers[i]}
-advertised.listeners=CLIENT://127.0.0.1:{self._ports[i]}
+listeners=CLIENT://{self.hosts[i]}:{self._ports[i]},CONTROLLER://{self.hosts[i]}:{controllers[i]}
+advertised.listeners=CLIENT://{self.hosts[i]}:{self._ports[i]}
 listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
@@ -152,10 +152,10 @@ replica.fetch.max.bytes=8388608
     def launch(self, i: int) -> Program:
         self._said[i] = self._log(i).stat().st_size if self._log(i).exists() else 0
         words = self._java(*HEAP, *JVM.split(), "kafka.Kafka", str(self._properties(i)))
-        return Program.start(f"kafka {i}", words, self._log(i))
+        return self.program(i, words, self._log(i))
 
     def addresses(self) -> list[str]:
-        return [f"127.0.0.1:{port}" for port in self._ports[: len(self._ports) // 2]]
+        return [f"{host}:{port}" for host, port in zip(self.hosts, self._ports, strict=False)]
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 

@@ -63,28 +63,28 @@ class Nats(Rival):
 
     def prepare(self, count: int) -> None:
         self._ports = free_ports(EACH_PORTS * count)
-        routes = ", ".join(f'"nats://127.0.0.1:{self._ports[EACH_PORTS * i + 1]}"' for i in range(count))
+        routes = ", ".join(f'"nats://{self.hosts[i]}:{self._ports[EACH_PORTS * i + 1]}"' for i in range(count))
         sync = "always" if self.settings.sync == "each" else "2m"
         for i in range(count):
             client, inner, health = self._ports[EACH_PORTS * i : EACH_PORTS * (i + 1)]
             self.data(i).mkdir(parents=True)
             text = f"""server_name: node{i}
-listen: "127.0.0.1:{client}"
-http: "127.0.0.1:{health}"
+listen: "{self.hosts[i]}:{client}"
+http: "{self.hosts[i]}:{health}"
 jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
 """
-            cluster = f'cluster {{ name: bench, listen: "127.0.0.1:{inner}", routes: [{routes}] }}\n'
+            cluster = f'cluster {{ name: bench, listen: "{self.hosts[i]}:{inner}", routes: [{routes}] }}\n'
             (self.data(i).parent / "server.conf").write_text(text + (cluster if count > 1 else ""))
 
     def launch(self, i: int) -> Program:
         folder = self.data(i).parent
-        return Program.start(f"nats {i}", [SERVER, "-c", folder / "server.conf"], folder / "server.log")
+        return self.program(i, [SERVER, "-c", folder / "server.conf"], folder / "server.log")
 
     def data(self, i: int) -> Path:
         return self.folder / f"node{i}" / "data"
 
     def addresses(self) -> list[str]:
-        return [f"127.0.0.1:{port}" for port in self._ports[::EACH_PORTS]]
+        return [f"{host}:{port}" for host, port in zip(self.hosts, self._ports[::EACH_PORTS], strict=True)]
 
     def until_ready(self, deadline: float) -> None:
         """The stream is made and a message in another one is acknowledged."""
@@ -99,7 +99,7 @@ jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
 
     def _healthy(self, i: int) -> bool:
         try:
-            url = f"http://127.0.0.1:{self._ports[EACH_PORTS * i + 2]}/healthz"
+            url = f"http://{self.hosts[i]}:{self._ports[EACH_PORTS * i + 2]}/healthz"
             with urllib.request.urlopen(url, timeout=ASK_S) as answer:
                 return bool(answer.status == 200)
         except OSError:

@@ -9,6 +9,7 @@
         sender.finish(); reader.finish()
         rival.cpu_s(), rival.memory(), rival.disk()
 
+With `Settings(nets=True)` each node is on a network of its own (nets.py): `cut(i)`, `heal(i)`, `network()`.
 Whatever can't be made equal to the others, a system says in `differences`; it belongs beside each result.
 """
 
@@ -30,6 +31,7 @@ from types import TracebackType
 from typing import ClassVar, Literal, NamedTuple
 
 from bench.cluster import Usage
+from bench.rivals import nets
 from bench.rivals.process import Client, Program, RivalError
 
 READY_S = 90.0
@@ -52,6 +54,7 @@ class Settings:
     linger_ms: int = 50
     batch_bytes: int = 1_000_000
     timeouts: Literal["default", "tuned"] = "default"
+    nets: bool = False  # each node in a network namespace of its own
 
     def __post_init__(self) -> None:
         for name, least, most in (("partitions", 1, 1000), ("linger_ms", 0, 60_000), ("batch_bytes", 1, 8 << 20)):
@@ -94,6 +97,8 @@ class Rival(ABC):
         self.folder, self.settings = folder.resolve(), settings or Settings()
         self.nodes: list[Program] = []
         self._ended: list[list[Usage]] = []  # of each node, what its dead processes have used
+        self.hosts: list[str] = []  # the address that each node listens at
+        self._nets: nets.Nets | None = None
 
     # --- what each system says ---------------------------------------------------------------------------------------
 
@@ -163,9 +168,13 @@ class Rival(ABC):
         self.folder.mkdir(parents=True)
         if (free := shutil.disk_usage(self.folder).free) < DISK_LEAST:
             raise RivalError(f"{self.folder}: {free >> 20} MiB are free, {DISK_LEAST >> 20} are needed: free some")
-        self.prepare(count)
-        begin = time.monotonic()
+        self.hosts = ["127.0.0.1"] * count
+        if self.settings.nets:
+            self._nets = nets.Nets(count)
+            self.hosts = self._nets.addresses
         try:
+            self.prepare(count)
+            begin = time.monotonic()
             self._ended = [[] for _ in range(count)]
             self.launch_all(count)
             self.until_ready(begin + READY_S)
@@ -181,6 +190,16 @@ class Rival(ABC):
 
     def stop(self) -> None:
         """End all nodes, politely first. Data, logs and what was used remain; a second time does nothing."""
+        try:
+            if self._nets is not None:
+                for i in range(len(self.hosts)):
+                    self._nets.heal(i)
+            self._stop_nodes()
+        finally:
+            if self._nets is not None:
+                self._nets.close()
+
+    def _stop_nodes(self) -> None:
         for node in self.nodes:
             node.signal(signal.SIGCONT)
             node.signal(signal.SIGTERM)
@@ -204,6 +223,31 @@ class Rival(ABC):
 
     def thaw(self, i: int) -> None:
         self.nodes[i].signal(signal.SIGCONT)
+
+    def cut(self, i: int) -> None:
+        """Nothing reaches the node or leaves it from now on, and nobody is told: a dead port at the switch."""
+        self.network_of_nodes.cut(i)
+
+    def heal(self, i: int) -> None:
+        self.network_of_nodes.heal(i)
+
+    def network(self) -> list[nets.Traffic]:
+        """Bytes that each node has received and sent since the start, clients' and nodes' together."""
+        return self.network_of_nodes.traffic()
+
+    @property
+    def network_of_nodes(self) -> nets.Nets:
+        if self._nets is None:
+            raise RivalError(f"{self.name} is on loopback: start it with Settings(nets=True)")
+        return self._nets
+
+    def program(self, i: int, command: Sequence[str | Path], log: Path) -> Program:
+        """The process of a node, in its network."""
+        return Program.start(f"{self.name} {i}", [*self.inside(i), *command], log)
+
+    def inside(self, i: int) -> list[str]:
+        """What a node's command begins with."""
+        return self._nets.prefix(i) if self._nets is not None else []
 
     def restart(self, i: int) -> float:
         """Start a node again that was killed, or stop one that runs first. Seconds until it takes part again."""

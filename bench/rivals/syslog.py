@@ -20,13 +20,13 @@ GLOBAL = 'global(workDirectory="{}" maxMessageSize="64k" parser.escapeControlCha
 SENDER = """module(load="imfile" mode="inotify")
 template(name="line" type="string" string="%msg%")
 """
-FORWARD = """  action(type="omfwd" target="127.0.0.1" port="{port}" protocol="tcp" template="line"
+FORWARD = """  action(type="omfwd" target="{host}" port="{port}" protocol="tcp" template="line"
     action.resumeRetryCount="-1" action.resumeInterval="1" queue.type="LinkedList" queue.filename="to{i}"
     queue.maxDiskSpace="4g" queue.saveOnShutdown="on")
 """
 RECEIVER = """module(load="imptcp")
 template(name="raw" type="string" string="%rawmsg%\\n")
-input(type="imptcp" address="127.0.0.1" port="{port}" ruleset="in" supportOctetCountedFraming="off")
+input(type="imptcp" address="{host}" port="{port}" ruleset="in" supportOctetCountedFraming="off")
 ruleset(name="in") {{ action(type="omfile" file="{file}" template="raw" sync="{sync}") }}
 """
 
@@ -71,25 +71,24 @@ class Syslog(Rival):
         for i, port in enumerate(self._ports):
             self.data(i).mkdir(parents=True)
             sync = "on" if self.settings.sync == "each" else "off"
-            text = GLOBAL.format(self.data(i).parent) + RECEIVER.format(port=port, file=self._received(i), sync=sync)
+            text = GLOBAL.format(self.data(i).parent) + RECEIVER.format(
+                host=self.hosts[i], port=port, file=self._received(i), sync=sync
+            )
             (self.data(i).parent / "rsyslog.conf").write_text(text)
 
     def launch(self, i: int) -> Program:
-        return self._daemon(f"rsyslog {i}", self.data(i).parent)
-
-    def _daemon(self, name: str, folder: Path) -> Program:
-        words: list[str | Path] = [str(DAEMON), "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"]
-        return Program.start(name, words, folder / "server.log")
+        folder = self.data(i).parent
+        return self.program(i, _command(folder), folder / "server.log")
 
     def _start_sender(self, name: str, files: Sequence[str | Path]) -> Program:
         """An rsyslog that follows these files from their beginnings, for all receivers."""
         folder = self.folder / name
         folder.mkdir()
         inputs = "".join(f'input(type="imfile" file="{file}" tag="bench" ruleset="out")\n' for file in files)
-        actions = "".join(FORWARD.format(i=i, port=port) for i, port in enumerate(self._ports))
+        actions = "".join(FORWARD.format(i=i, host=self.hosts[i], port=port) for i, port in enumerate(self._ports))
         text = f'{GLOBAL.format(folder)}{SENDER}{inputs}ruleset(name="out") {{\n{actions}}}\n'
         (folder / "rsyslog.conf").write_text(text)
-        return self._daemon(name, folder)
+        return Program.start(name, _command(folder), folder / "server.log")
 
     def stop(self) -> None:
         if self._sender is not None and self._sender.running():
@@ -103,7 +102,7 @@ class Syslog(Rival):
         return self.data(i) / "received.log"
 
     def addresses(self) -> list[str]:
-        return [f"127.0.0.1:{port}" for port in self._ports]
+        return [f"{host}:{port}" for host, port in zip(self.hosts, self._ports, strict=True)]
 
     def until_ready(self, deadline: float) -> None:
         """Every receiver has a first line."""
@@ -118,7 +117,7 @@ class Syslog(Rival):
     def until_serving(self, i: int, deadline: float) -> None:
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self._ports[i]), 1.0).close()
+                socket.create_connection((self.hosts[i], self._ports[i]), 1.0).close()
                 return
             except OSError:  # not up yet
                 self.pause(deadline, "the receiver doesn't listen", i)
@@ -154,3 +153,7 @@ class Syslog(Rival):
         seconds = time.monotonic() - begin
         program.stop()
         return Loaded(seconds, program.usage().cpu_s, raw, lines, min(held))
+
+
+def _command(folder: Path) -> list[str | Path]:
+    return [str(DAEMON), "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid"]
