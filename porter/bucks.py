@@ -116,15 +116,19 @@ class Bucks:
                 alone += group
             else:
                 tangled.append(group)
-        alone.sort(key=_packet_order)
-        for _, together in groupby(alone, key=_packet_order):
-            found = [piece for span in together if (piece := await self._load(span))]
-            if found:
-                yield found
         for group in tangled:
             async with aclosing(self._compared(group)) as parts:
                 async for pieces in parts:
                     yield pieces
+        alone.sort(key=self._time_order)
+        for _, together in groupby(alone, key=self._time_order):
+            found = [piece for span in together if (piece := await self._load(span))]
+            if found:
+                yield found
+
+    def _time_order(self, span: Span) -> tuple[int, bytes, int, int, int]:
+        """Of packets, by the earliest point in each: whoever sorts may write what is earlier than the next packet."""
+        return self.shelf.begins(span), span.tailer, span.epoch, span.number, span.copy
 
     async def _compared(self, group: Sequence[Span]) -> AsyncGenerator[Sequence[Piece], None]:
         """What a tangle adds to what was given out before."""
@@ -183,10 +187,6 @@ class Bucks:
                 if not section.late:
                     found[Epoch(seal.tailer, section.epoch)] |= section.numbers
         return dict(found)
-
-
-def _packet_order(span: Span) -> tuple[bytes, int, int, int]:
-    return span.tailer, span.epoch, span.number, span.copy
 
 
 def _fits(span: Span, scope: Scope) -> bool:

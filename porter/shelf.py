@@ -100,6 +100,10 @@ class Shelf:
         """Was its packet put in?"""
         return Place(span.bucket, span.key, span.copy) in self.headers
 
+    def begins(self, span: Span) -> int:
+        """The earliest point in its packet, which was put in."""
+        return self.headers[Place(span.bucket, span.key, span.copy)].point_min
+
     def spans(self, low: int = 0, high: int = 1 << 64) -> Iterator[Span]:
         """All runs of all packets that were put in, but for packets with no event in low <= point < high."""
         for place, header in self.headers.items():

@@ -965,3 +965,36 @@ def gather_text(pieces):
                 edges += 1
                 edges[0] = <i32>(o - begin)
     return data, memoryview(edge_store).cast("i")
+
+def arranged(data, edges, order):
+    """Texts in another order; see _kernel_py_out.py."""
+    cdef bytes whole = bytes(data)
+    cdef list views = []
+    for given in (edges, order):
+        held = _bytes_of(given)
+        if held.nbytes % 8:
+            raise ColumnsError(f"an array of {held.nbytes} bytes for rows of 8")
+        views.append(held.cast("q") if held.nbytes else memoryview(_new_array("q", [0]))[:0])
+    cdef const i64[:] places = views[0]
+    cdef const i64[:] wanted = views[1]
+    cdef Py_ssize_t i, count = places.shape[0] - 1, total = 0, many = wanted.shape[0]
+    cdef i64 size = len(whole), row
+    cdef text p = <text>PyBytes_AS_STRING(whole)
+    cdef u8 *o
+    cdef bytes out
+    for i in range(count):
+        if not 0 <= places[i] <= places[i + 1] <= size:
+            raise ColumnsError(_WRONG[<int>BAD_EDGES])
+    for i in range(many):
+        row = wanted[i]
+        if not 0 <= row < count:
+            raise IndexError(f"a text beyond {max(count, 0)}")
+        total += <Py_ssize_t>(places[row + 1] - places[row])
+    out = PyBytes_FromStringAndSize(NULL, total)
+    o = <u8 *>PyBytes_AS_STRING(out)
+    with nogil:
+        for i in range(many):
+            row = wanted[i]
+            memcpy(o, p + places[row], <size_t>(places[row + 1] - places[row]))
+            o += places[row + 1] - places[row]
+    return out

@@ -35,10 +35,12 @@ rows.find(needle, ignore_case=False)
 rows.text() -> (data, offsets 'i')     what is left of each line, as an Arrow column: no LF between them
 rows.invalid_utf8() -> list of rows    whose text is not UTF-8
 gather_text([(rows, first, last), …]) -> (data, offsets 'i')     `text` of rows first..last of each, in this order
+arranged(data, edges, order) -> data        texts in another order; see there
 """
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from protocol._kernel_py_rows import Table, view
@@ -293,6 +295,16 @@ def gather_text(pieces: Iterable[tuple[Rows, int, int]]) -> tuple[bytes, memoryv
         at += len(text)
         offsets.append(at)
     return data, view(offsets)
+
+
+def arranged(data: bytes, edges: object, order: object) -> bytes:
+    """The texts data[edges[i]:edges[i + 1]] for each i of `order`, one behind the other; both are 64-bit integers."""
+    places, wanted = _array("q", edges, None), _array("q", order, None)
+    if any(not 0 <= first <= end <= len(data) for first, end in pairwise(places)):
+        raise ColumnsError("offsets of texts that step back or lead outside")
+    if any(not 0 <= row < len(places) - 1 for row in wanted):
+        raise IndexError(f"a text beyond {len(places) - 1}")
+    return b"".join([data[places[row] : places[row + 1]] for row in wanted])
 
 
 def _array(code: str, data: object, count: int | None) -> "array[int]":

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 COMPILED = False
 if TYPE_CHECKING:
-    from protocol._kernel import Builder, Rows, Stream, encode, gather_text
+    from protocol._kernel import Builder, Rows, Stream, arranged, encode, gather_text
 else:
     try:
         if os.environ.get("BUCK_PURE", "") not in ("", "0"):
             raise ImportError("BUCK_PURE asks for the twin")
-        from protocol._kernel import Builder, Rows, Stream, encode, gather_text
+        from protocol._kernel import Builder, Rows, Stream, arranged, encode, gather_text
 
         COMPILED = True
     except ImportError:
         from protocol._kernel_py import Builder, Stream, encode
-        from protocol._kernel_py_out import Rows, gather_text
+        from protocol._kernel_py_out import Rows, arranged, gather_text
 
 DONE, NEED, FULL = 0, 1, 2  # why `encode` stopped
 
-__all__ = ["COMPILED", "DONE", "FULL", "NEED", "Builder", "Rows", "Stream", "encode", "gather_text"]
+__all__ = ["COMPILED", "DONE", "FULL", "NEED", "Builder", "Rows", "Stream", "arranged", "encode", "gather_text"]

@@ -45,6 +45,7 @@ class Query:
     fields: Fields
     _test: Test
     _literals: tuple[Literal, ...]
+    only_fields: bool = False  # whatever `fields` admits matches
 
     def predicate(self) -> Test:
         """The test of one line: predicate(line, host, app, path, point)."""
@@ -74,7 +75,7 @@ def parse(text: str, now_ns: int | None = None) -> Query:
     if len(text) > limits.QUERY_MAX:
         raise QueryError(f"a query of {len(text)} characters: at most {limits.QUERY_MAX}", limits.QUERY_MAX)
     node = _Reader(text, now_ns).read()
-    return Query(text, node.fields, node.test, node.literals)
+    return Query(text, node.fields, node.test, node.literals, node.only_fields)
 
 
 class _Node(NamedTuple):
@@ -83,6 +84,7 @@ class _Node(NamedTuple):
     test: Test
     literals: tuple[Literal, ...] = ()
     fields: Fields = Fields()
+    only_fields: bool = False  # `fields` say all that is asked
 
 
 class _Reader:
@@ -156,7 +158,7 @@ class _Reader:
         if token.kind in ("host", "app", "path"):
             pattern = token.text.encode()
             known = [(pattern,) if kind == token.kind else () for kind in ("host", "app", "path")]
-            return _Node(field(token.kind, pattern).test, (), Fields(known[0], known[1], known[2]))
+            return _Node(field(token.kind, pattern).test, (), Fields(known[0], known[1], known[2]), True)
         if token.kind in ("regex", "folded regex"):
             return _of(regex(token.text, token.kind != "regex", token.position))
         if token.kind in ("phrase", "folded phrase"):
@@ -174,8 +176,8 @@ class _Reader:
         self._time = self._time or token
         start, end = interval(token.text, self._now_ns, token.position)
         if token.kind == "from":
-            return _Node(span(start, None).test, (), Fields(start=start))
-        return _Node(span(None, end).test, (), Fields(end=end))
+            return _Node(span(start, None).test, (), Fields(start=start), True)
+        return _Node(span(None, end).test, (), Fields(end=end), True)
 
 
 def _word(token: Token) -> _Node:
@@ -197,7 +199,7 @@ def _everything(line: bytes, host: bytes, app: bytes, path: bytes, point: int) -
     return True
 
 
-_EVERYTHING = _Node(_everything)
+_EVERYTHING = _Node(_everything, only_fields=True)
 
 
 def _both(nodes: list[_Node]) -> _Node:
@@ -209,7 +211,8 @@ def _both(nodes: list[_Node]) -> _Node:
     def test(line: bytes, host: bytes, app: bytes, path: bytes, point: int) -> bool:
         return all(each(line, host, app, path, point) for each in tests)
 
-    return _Node(test, sum((node.literals for node in nodes), ()), _meet([node.fields for node in nodes]))
+    literals = sum((node.literals for node in nodes), ())
+    return _Node(test, literals, _meet([node.fields for node in nodes]), all(node.only_fields for node in nodes))
 
 
 def _meet(parts: list[Fields]) -> Fields:

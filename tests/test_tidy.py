@@ -30,7 +30,7 @@ FENCES = {
     "boto3": ("porter/objects.py", "porter/objects_s3.py"),
     "botocore": ("porter/objects.py", "porter/objects_s3.py"),
     "pyarrow": PARQUET,
-    "numpy": (*PARQUET, "porter/base85.py"),
+    "numpy": (*PARQUET, "porter/base85.py", "porter/columnar.py"),
     "prometheus_client": ("service/metrics.py",),
     "h11": ("service/web.py", "service/sockets.py"),
     "wsproto": ("service/sockets.py",),

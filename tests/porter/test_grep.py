@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,36 @@ def test_json_has_all_that_is_known_and_the_exact_bytes_where_the_text_is_not_ex
     assert document["raw"] == "YmFkIBtbMzFt/w0K"
     assert document["app"] == "sshd"
     assert "raw" not in json.loads(as_json(MATCH._replace(line=b"good\n")))
+
+
+@pytest.mark.parametrize("query", ["*", "line -nothing", "from:2023-11-14"])
+async def test_a_bucket_larger_than_what_may_wait_still_comes_in_order_of_time(
+    query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("porter.grep.WRITTEN_AT", 4000)
+    bucks = bucks_of(2)
+    days = [datetime.fromtimestamp(BUCKET + second, UTC) for second in range(200)]
+    expected: list[bytes] = []
+    for number, name in enumerate(("web1", "web2", "mail")):
+        tailer, at = FakeTailer(name), 0
+        for first in (40, 80, 0, 120, 160):  # packets come in another order than their times, three at a time
+            some = [f"{day:%Y-%m-%d %H:%M:%S} line of {number}\n".encode() for day in days[first : first + 40]]
+            tailer.read(b"/a", b"".join(some), first=at)
+            at += sum(map(len, some))
+            expected += some
+        for buck in bucks:
+            buck.put(tailer.packets)
+    pieces: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        pieces.append(data)
+
+    async with cluster_of(bucks) as cluster:
+        reader = Reader(Bucks(cluster, cluster.settings.memory), None)
+        shown = Progress("grep", 0, lambda: 0.0, io.StringIO())
+        count = await grep(reader, parse(query, BUCKET * 10**9), write, as_raw, shown)
+    assert count == len(expected) == 600
+    assert len(pieces) > 2  # it didn't wait for the end
+    found = b"".join(pieces).splitlines(keepends=True)
+    assert [line[:19] for line in found] == sorted(line[:19] for line in expected)
+    assert sorted(found) == sorted(expected)

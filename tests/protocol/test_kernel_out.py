@@ -143,3 +143,25 @@ def test_rows_that_are_not_there_are_the_callers_mistake(kernel: Any) -> None:
             rows.render_many([0, row])
     with pytest.raises(IndexError):
         kernel.gather_text([(rows, 2, 5)])
+
+
+@kernels
+@given(st.lists(st.binary(max_size=6), max_size=8), st.randoms(use_true_random=False))
+def test_texts_are_laid_out_in_another_order(kernel: Any, texts: list[bytes], rng: random.Random) -> None:
+    edges = array("q", itertools.accumulate(map(len, texts), initial=0))
+    order = array("q", [rng.randrange(len(texts)) for _ in range(rng.randrange(20))] if texts else [])
+    assert kernel.arranged(b"".join(texts), edges, order) == b"".join(texts[row] for row in order)
+
+
+@kernels
+def test_texts_that_lead_outside_are_refused(kernel: Any) -> None:
+    for edges in ([0, 4], [0, 2, 1], [-1, 2]):
+        with pytest.raises(ColumnsError):
+            kernel.arranged(b"abc", array("q", edges), array("q", [0]))
+    for row in (-1, 2):
+        with pytest.raises(IndexError):
+            kernel.arranged(b"abc", array("q", [0, 1, 3]), array("q", [row]))
+    with pytest.raises(ColumnsError):
+        kernel.arranged(b"abc", array("q", [0]), b"1234567")
+    with pytest.raises(IndexError):
+        kernel.arranged(b"", array("q"), array("q", [0]))
