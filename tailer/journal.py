@@ -8,12 +8,10 @@ the same files: each segment opens with a checkpoint, notes say which packets wh
 enough bucks have them. The index in memory (ledger.py) holds no bytes: packets are read back to be sent again.
 
 *Syncing* is group commit: whoever awaits `sync` shares the next fsync with all who wait; segments.py says what happens
-when that fails. *Space*: a segment goes when all its packets are done and sealed, and a later segment's checkpoint is
-on the device. Above 80 % packets that two bucks have on their devices are given up early, oldest first, and counted as
-short. When that doesn't help, `room` is 0, the sources wait, and nothing is lost.
-
-It refuses a folder in use, and one that belongs to another node or env. It never overwrites or repairs an old segment,
-but for cutting off what a crash left torn at its end.
+when that fails. *Space*: a segment goes when all its packets are done and sealed, and a later one's checkpoint is on
+the device. Above 80 % what two bucks have on their devices is given up early, oldest first, and counted as short. When
+that doesn't help, `room` is 0, and the sources wait. It refuses a folder in use, and one of another node or env. It
+never overwrites or repairs an old segment, but for cutting off what a crash left torn at its end.
 """
 
 import errno
@@ -139,9 +137,8 @@ class Journal:
     def _note_crash(self) -> None:
         found = self.recovered
         self.crashes += 1
-        if found.epoch is not None:
-            last = found.ends.get(found.epoch, FIRST_NUMBER) - 1
-            self.chain.lose(found.epoch, last, healable=found.checkpoint is not None)
+        if (ended := found.epoch) is not None:
+            self.chain.lose(ended, found.ends.get(ended, FIRST_NUMBER) - 1, healable=found.checkpoint is not None)
         holes = sum(ranges.count for ranges in found.holes.values())
         findings = {"skipped": found.skipped, "cut": found.cut, "missing": holes, "foreign": found.foreign}
         log.warning("the journal was not closed in order", folder=self.folder, stale=found.stale, **findings)
@@ -227,6 +224,11 @@ class Journal:
         self._write({"k": "seal", "seal": seal.data})
         self.chain.adopt(seal)
 
+    def hear_of(self, epoch: int, sealed: Ranges) -> None:
+        """A start that this journal has lost. What seals state of it is on its way, or done: nothing is to be done."""
+        self._ends[epoch] = self.recovered.ends[epoch] = sealed.last + 1 if sealed else FIRST_NUMBER
+        self.ledger.note_gone(epoch, sealed)
+
     def cover(self, streams: Mapping[bytes, Ranges]) -> None:
         """Bucks hold these offsets of streams."""
         for stream, offsets in streams.items():
@@ -278,7 +280,7 @@ class Journal:
             *self.chain.lost,
             *(place.epoch for place in self.chain.given_up),
             *self.recovered.holes,
-            *(e for e, end in self._ends.items() if e >> BOOT_SHIFT > self.settled and self.ledger.is_over(e, end)),
+            *(epoch for epoch in self._ends if epoch >> BOOT_SHIFT > self.settled),  # else it seems unheard of
             self.epoch,
         }
         for epoch in {*self._ends, *self.ledger.done, *self.ledger.sealed} - live:
@@ -380,7 +382,7 @@ class Journal:
     # --- reading back -----------------------------------------------------------------------------------------------
 
     def load(self, entry: Entry) -> Packet | None:
-        """A packet's bytes again, verified; None (counted, and given up unless a buck holds it) if they are damaged."""
+        """A packet's bytes again, verified; None (counted) if they are damaged."""
         try:
             data = self._segments.all[entry.segment].read(entry.offset, entry.size)
             packet = read(data)
@@ -389,8 +391,6 @@ class Journal:
         except (FormatError, OSError, KeyError) as error:
             log.error("a packet can't be read back", epoch=entry.epoch, number=entry.number, why=str(error))
         self.counters["unreadable"] += 1
-        if not entry.stored:
-            self.give_up(entry.epoch, Ranges([(entry.number, entry.number + 1)]), entry)
         return None
 
     def check(self) -> None:

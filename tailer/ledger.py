@@ -161,7 +161,7 @@ class Ledger:
             self._leave(entry)
 
     def note_gone(self, epoch: int, numbers: Ranges) -> None:
-        """Packets that are not here and nowhere else: nothing is waited for. A seal is to say so."""
+        """Packets that are not here, and that nothing is to be done for: a seal says why, or will."""
         for entry in self._of(epoch, numbers):
             self.note_done(entry)
             self.unsealed.pop(entry.slot, None)
@@ -211,12 +211,6 @@ class Ledger:
                 for node in nodes:
                     _add(which, node, entry.number)
         return epochs
-
-    def is_over(self, epoch: int, end: int) -> bool:
-        """Is every number of this epoch done and sealed, up to its end? While bucks are asked about its start at each
-        new one, that must be known: else it seems a start unheard of, and is sealed and called lost once more."""
-        both = self.done.get(epoch, Ranges()) & self.sealed.get(epoch, Ranges())
-        return not both.holes(0, end)
 
     def forget_epoch(self, epoch: int) -> None:
         """An epoch that ended, whose packets are all gone from here."""

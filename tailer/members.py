@@ -179,6 +179,10 @@ class Members:
     def _now_ns(self) -> int:
         return round(self.machine.now() * NS)
 
+    def is_away(self, buck: Buck) -> bool:
+        """Is a link to it kept, and lost now? Then whoever wants to ask it need not dial too."""
+        return buck.asker is None and buck.address in self._kept
+
     @asynccontextmanager
     async def reach(self, buck: Buck) -> AsyncIterator[Asker]:
         """Its link, or a short one of its own. ProtocolError or OSError if it can't be reached."""

@@ -15,6 +15,7 @@ An idle tailer seals each window too: its silence is then known to be silence. `
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -26,7 +27,6 @@ from protocol.messages import Have, No, Receipt
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
-from tailer.fetch import packet_of
 from tailer.journal import Journal, JournalError
 from tailer.ledger import Entry
 from tailer.members import Buck, Members
@@ -166,11 +166,7 @@ class Mender:
 
         async def work() -> None:
             for entry in lacking:
-                packet = await packet_of(self.journal, self.members, entry)
-                if packet is not None:
-                    faultpoint("tailer.mend.copy")
-                    more = self._lacks(entry, copies)
-                    await self.sender.spread(entry, packet, len(entry.stored) + more, again=True)
+                await self.sender.mend(entry, partial(self._lacks, entry, copies))
 
         async with trio.open_nursery() as nursery:
             for _ in range(COPIES_AT_ONCE):

@@ -4,6 +4,7 @@ All members are asked, for at most a minute (or some seconds after the first ans
 for three things: the numbers they hold of each epoch, how far the streams are covered, and the seals. Then
 
 * the chain of seals goes on after the last seal that anybody has, so that it never forks;
+* starts that the journal has lost are written down, with what seals state of them: that is on its way, or done;
 * packets that bucks hold and the journal lost (a damaged record, a torn tail, the whole folder) are fetched and
   appended again under their old keys: from there on they are sealed, copied and finished like all others;
 * numbers that nobody holds are given up, but only if all members answered and none was unsure;
@@ -79,7 +80,7 @@ async def recover(journal: Journal, members: Members, patience_s: float = PATIEN
     await ask_all(members, patience_s, account, ask, others_s)
     recovered = Recovered(True, journal.recovered.coverage, members.nodes - account.answered, account.unsure)
     sure = members.heard and not recovered.silent and not account.unsure
-    _go_on_from(journal, account)
+    await _go_on_from(journal, account)
     whole = False
     with trio.move_on_after(ANSWER_S):
         whole = await _fetch(journal, members, account)
@@ -132,15 +133,41 @@ def _is_whole(journal: Journal, boot_id: bytes) -> bool:
 # --- drawing conclusions ------------------------------------------------------------------------------------------
 
 
-def _go_on_from(journal: Journal, account: Account) -> None:
-    """The chain goes on after the last seal that anybody has; what those seals state is sealed."""
-    if account.head is not None and account.head.number > journal.chain.head[0]:
-        journal.adopt_seal(account.head)
-    for epoch in _lost_epochs(journal, account) & set(account.sealed):
-        if account.epoch(epoch) - account.sealed[epoch] or epoch in account.known:
-            journal.ledger.note_sealed(epoch, account.sealed[epoch])
+async def _go_on_from(journal: Journal, account: Account) -> None:
+    """The chain goes on after the last seal that anybody has; what those seals state is sealed.
+
+    Starts that the journal has lost are written down before anything of them is fetched: else the next start, if this
+    one is killed, would take them for ended in order; or, while bucks are asked again, for unheard of once more.
+    """
+    epochs = _lost_epochs(journal, account)
     for epoch in account.stated_lost:
         journal.chain.lost.pop(epoch, None)
+    for epoch in sorted(epochs):
+        sealed = account.sealed.get(epoch, Ranges())
+        if epoch not in account.known:
+            journal.hear_of(epoch, sealed)
+        journal.ledger.note_sealed(epoch, sealed)
+        if epoch in journal.chain.lost or not (epoch in account.known or _is_finished(account, epoch)):
+            journal.chain.lost[epoch] = _last(journal, account, epoch)
+    if epochs - account.known:
+        journal.save()
+        await journal.sync()
+    if account.head is not None and account.head.number > journal.chain.head[0]:
+        journal.adopt_seal(account.head)
+
+
+def _is_finished(account: Account, epoch: int) -> bool:
+    """Did a start end in order, or has a seal said that it did not?"""
+    closed = account.head is not None and account.head.closing
+    newest = max(account.epochs(), default=-1)
+    stated = not account.epoch(epoch) - account.sealed.get(epoch, Ranges())
+    return epoch in account.stated_lost or (stated and (closed or epoch != newest))
+
+
+def _last(journal: Journal, account: Account, epoch: int) -> int:
+    """The last number that anybody knows of."""
+    heard = account.epoch(epoch), account.sealed.get(epoch, Ranges())
+    return max([journal.recovered.ends.get(epoch, FIRST_NUMBER) - 1, *(ranges.last for ranges in heard if ranges)])
 
 
 def _lost_epochs(journal: Journal, account: Account) -> set[int]:
@@ -152,12 +179,9 @@ def _lost_epochs(journal: Journal, account: Account) -> set[int]:
 def _missing(journal: Journal, account: Account, epoch: int) -> Ranges:
     """Numbers of an epoch that should be somewhere and are neither here nor done."""
     known = journal.recovered.holes.get(epoch, Ranges()).copy()
-    end = journal.recovered.ends.get(epoch, FIRST_NUMBER)
-    held, sealed = account.epoch(epoch), account.sealed.get(epoch, Ranges())
-    last = max([end - 1, *(ranges.last for ranges in (held, sealed) if ranges)])
-    known.add(end, last + 1)
+    known.add(journal.recovered.ends.get(epoch, FIRST_NUMBER), _last(journal, account, epoch) + 1)
     if epoch not in account.known:
-        known -= sealed  # a start that this journal never knew: what was sealed then is on its way or done
+        known -= account.sealed.get(epoch, Ranges())  # a start that was lost here: that is on its way or done
     return known - Ranges((n, n + 1) for one, n in journal.ledger.entries if one == epoch)
 
 
@@ -217,21 +241,12 @@ async def _packets(asker: Asker, tailer: bytes, bucket: int, wanted: dict[int, R
 
 
 def _close_epochs(journal: Journal, account: Account, sure: bool) -> int:
-    """Say what is lost of each epoch that ended without a goodbye. Returns how many numbers were given up."""
+    """Give up what is nowhere, if that is sure. Returns how many numbers were."""
     given_up = 0
-    closed = account.head is not None and account.head.closing
-    newest = max(account.epochs(), default=-1)
-    for epoch in sorted(_lost_epochs(journal, account)):
+    for epoch in sorted(_lost_epochs(journal, account)) if sure else ():
         missing = _missing(journal, account, epoch) - account.epoch(epoch)
-        held, sealed = account.epoch(epoch), account.sealed.get(epoch, Ranges())
-        last = max([journal.recovered.ends.get(epoch, FIRST_NUMBER) - 1, *(r.last for r in (held, sealed) if r)])
-        is_new = epoch not in account.known
-        finished = epoch in account.stated_lost or (not held - sealed and (closed or epoch != newest))
-        if epoch in journal.chain.lost or (is_new and not finished):
-            journal.chain.lost[epoch] = last
-        if sure:
-            journal.recovered.holes.pop(epoch, None)
-            if missing:
-                journal.give_up(epoch, missing)
-                given_up += missing.count
+        journal.recovered.holes.pop(epoch, None)
+        if missing:
+            journal.give_up(epoch, missing)
+            given_up += missing.count
     return given_up

@@ -69,6 +69,7 @@ class Sender:
         self._hot: dict[Slot, Packet] = {}  # fresh packets, as far as the window's bytes go
         self._hot_bytes = 0
         self._window = Window()
+        self._mended: set[Slot] = set()  # copies of these are being made by who mends
         self._late: deque[Late] = deque()
         self._spare = Spare()
         self._usual = Usual()
@@ -123,6 +124,8 @@ class Sender:
             slot = self._queue.popleft()
             if entry is None:
                 self._cool(slot)  # placed in another way
+            elif slot in self._mended:
+                self._parked.add(slot)  # until that ends
             elif slot not in self._window:
                 self._window.enter(slot, entry.size)
                 return entry
@@ -202,6 +205,22 @@ class Sender:
         return len(self._queue) + self._window.moving > 2 * PACKETS and bool(self.members.live())
 
     # --- copies -----------------------------------------------------------------------------------------------------
+
+    async def mend(self, entry: Entry, lacking: Callable[[], int]) -> None:
+        """Give out the copies that it lacks when it was read; nothing while it is under way already."""
+        if entry.slot in self._window or entry.slot in self._mended:
+            return
+        self._mended.add(entry.slot)
+        try:
+            packet = await packet_of(self.journal, self.members, entry)
+            if packet is not None:
+                faultpoint("tailer.mend.copy")
+                await self.spread(entry, packet, len(entry.stored) + lacking(), again=True)
+        finally:
+            self._mended.discard(entry.slot)
+            if entry.slot in self._parked:
+                self._parked.discard(entry.slot)
+                self.enqueue(entry.slot)
 
     async def spread(self, entry: Entry, packet: Packet, copies: int, *, again: bool) -> None:
         """Give out copies until so many bucks hold the packet, or nobody is left to ask."""

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import trio
 
-from protocol.messages import Get
+from protocol.messages import Get, Have, Message
 from protocol.packet import build
 from protocol.ranges import Ranges
+from protocol.roster import Retirement
 from protocol.seal import Seal, chain
 from tailer import room
 from tailer.fetch import packet_of
@@ -15,7 +16,7 @@ from tailer.ledger import Entry
 from tailer.recover import recover
 from tests.simulation.machine import World
 from tests.tailer.fake_bucks import FakeBuck, Sending, begun, cluster, run, start_sending, until
-from tests.tailer.journals import EPOCH, WIDTH, numbers, open_journal, segment_files
+from tests.tailer.journals import EPOCH, OTHER_KEY, WIDTH, numbers, open_journal, segment_files
 
 
 def rot(world: World, entry: Entry) -> None:
@@ -109,6 +110,99 @@ def test_a_packet_that_rotted_and_that_no_buck_has_is_stated_as_lost_with_its_nu
         assert given_up == [Ranges([(1, 2)])]
         assert copies(bucks) == [3, 0, 3]
         assert not tailer.journal.ledger.entries
+
+    run(scenario)
+
+
+def lose(bucks: list[FakeBuck], number: int = 1) -> None:
+    for buck in bucks:
+        buck.packets.pop((EPOCH, number), None)
+
+
+def given_up(bucks: list[FakeBuck]) -> list[Ranges]:
+    return [section.given_up for seal in seals(bucks) for section in seal.sections if section.given_up]
+
+
+def test_a_packet_that_rotted_is_not_given_up_while_a_buck_that_held_it_is_unsure() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer, entry = await rotten(world, nursery)
+        kept = next(buck.packets[EPOCH, 1] for buck in bucks if buck.node == entry.stored[0])
+        holder = next(buck for buck in bucks if buck.node == entry.stored[0])
+        lose(bucks)
+        holder.unsure = True
+        nursery.start_soon(tailer.mender.run)
+        await trio.sleep(3 * WIDTH)
+        assert (given_up(bucks), list(tailer.journal.ledger.entries)) == ([], [(EPOCH, 1)])
+        holder.packets[EPOCH, 1], holder.unsure = kept, False  # it has found it again
+        await until(lambda: not tailer.journal.ledger.entries, 2 * WIDTH)
+        assert copies(bucks) == [3, 3, 3]
+        assert given_up(bucks) == []
+
+    run(scenario)
+
+
+def test_a_packet_that_rotted_is_given_up_when_an_unsure_buck_is_sure_again() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer, _ = await rotten(world, nursery)
+        lose(bucks)
+        bucks[0].unsure = True
+        nursery.start_soon(tailer.mender.run)
+        await trio.sleep(2 * WIDTH)
+        assert given_up(bucks) == []
+        bucks[0].unsure = False
+        await trio.sleep(2 * WIDTH)
+        assert given_up(bucks) == [Ranges([(1, 2)])]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("question", [Get, Have])
+def test_a_packet_that_rotted_is_not_given_up_while_a_buck_that_may_hold_it_keeps_silent(
+    question: type[Message],
+) -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer, entry = await rotten(world, nursery)
+        lose(bucks)
+        silent = next(buck for buck in bucks if buck.node not in entry.stored)  # its word may be what was lost
+        silent.mute = (question,)
+        for _ in range(2):
+            assert await packet_of(tailer.journal, tailer.members, entry) is None
+        assert not tailer.journal.chain.given_up
+        assert entry.stored == (), "the others have said that they have it not"
+        silent.mute = ()
+        assert await packet_of(tailer.journal, tailer.members, entry) is None
+        assert tailer.journal.chain.given_up
+
+    run(scenario)
+
+
+def test_a_packet_that_rotted_is_fetched_from_a_buck_whose_word_that_it_holds_it_was_lost() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        _, tailer, entry = await rotten(world, nursery)
+        for node in entry.stored:
+            tailer.journal.ledger.note_lost(entry, node)
+        assert await packet_of(tailer.journal, tailer.members, entry) is not None
+
+    run(scenario)
+
+
+def test_a_packet_that_rotted_waits_for_a_dead_member_until_that_is_retired() -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer, entry = await rotten(world, nursery)
+        lose(bucks)
+        bucks[3].kill()
+        await until(lambda: len(tailer.members.linked()) == 3)
+        before = tailer.machine.now()
+        for _ in range(2):
+            assert await packet_of(tailer.journal, tailer.members, entry) is None
+        assert tailer.machine.now() - before < 1, "nobody dials whom the links' tasks dial"
+        assert not tailer.journal.chain.given_up
+        word = Retirement("test", bucks[3].node, "buck", b"b3", OTHER_KEY.public, 1, 0, 0).signed(OTHER_KEY)
+        for buck in bucks[:3]:
+            buck.retired = (word.data,)
+        await until(lambda: bucks[3].node not in tailer.members.nodes, 2 * WIDTH)
+        assert await packet_of(tailer.journal, tailer.members, entry) is None
+        assert tailer.journal.chain.given_up
 
     run(scenario)
 

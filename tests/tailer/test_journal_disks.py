@@ -9,6 +9,7 @@ from protocol.packet import Class
 from protocol.ranges import Ranges
 from tailer.chain import Place
 from tailer.journal import Journal, JournalError, JournalFull
+from tailer.ledger import Entry
 from tests.simulation.machine import Host, World
 from tests.tailer.journals import (
     BUCKET,
@@ -204,22 +205,27 @@ def test_D12_a_disk_that_stays_broken_stops_reading_and_loses_nothing() -> None:
     run(scenario)
 
 
-def test_a_packet_that_can_not_be_read_back_is_given_up_only_if_no_buck_has_it() -> None:
+def test_a_packet_that_can_not_be_read_back_is_counted_and_a_seal_says_that_it_was_given_up() -> None:
     async def scenario(world: World) -> None:
         host = world.host("a")
         journal = await open_journal(host.process())
         first, second = fill(journal, 2)
-        journal.ledger.note_stored(second, b"n" * 16)
         for entry in (first, second):
             last_segment(host).data[entry.offset + 60] ^= 1
             assert journal.load(entry) is None
         assert journal.counters["unreadable"] == 2
+        assert not journal.chain.given_up, "bucks may hold them"
+        give_up(journal, first)
         assert journal.chain.given_up == {Place(EPOCH, BUCKET, Class()): Ranges([(0, 1)])}
         assert numbers(journal) == [1]
         section = seal_all(journal).sections[-1]
         assert (section.given_up, section.since, section.bucket) == (Ranges([(0, 1)]), BUCKET, BUCKET)
 
     run(scenario)
+
+
+def give_up(journal: Journal, entry: Entry) -> None:
+    journal.give_up(entry.epoch, Ranges([(entry.number, entry.number + 1)]), entry)
 
 
 def test_what_was_given_up_and_stated_is_read_again_after_a_clean_stop() -> None:
@@ -232,6 +238,7 @@ def test_what_was_given_up_and_stated_is_read_again_after_a_clean_stop() -> None
         journal.ledger.note_stored(other, b"n" * 16)
         last_segment(host).data[entry.offset + 60] ^= 1
         assert journal.load(entry) is None
+        give_up(journal, entry)
         seal_all(journal)
         await journal.close()
         journal = await open_journal(host.process(), 2 << 32)
@@ -250,6 +257,7 @@ def test_what_was_given_up_and_not_yet_stated_is_a_hole_again_after_a_restart() 
         entry, _ = fill(journal, 2)
         last_segment(host).data[entry.offset + 60] ^= 1
         assert journal.load(entry) is None
+        give_up(journal, entry)
         await journal.close()
         journal = await open_journal(host.process(), 2 << 32)
         assert journal.recovered.holes == {EPOCH: Ranges([(0, 1)])}

@@ -13,7 +13,7 @@ from tailer.window import PACKETS as WINDOW_PACKETS
 from tests.simulation.machine import World, simulate
 from tests.simulation.platter import Folder
 from tests.tailer.fake_bucks import FakeBuck, Sending, cluster, start_sending, until
-from tests.tailer.journals import FOLDER, open_journal
+from tests.tailer.journals import EPOCH, FOLDER, draft, open_journal
 
 Scenario = Callable[[World, trio.Nursery], Awaitable[None]]
 
@@ -340,5 +340,31 @@ def test_a_sync_class_is_on_the_journals_device_before_any_buck_sees_it() -> Non
             await tailer.until_placed()
         assert synced == [0, 0]
         assert [len(entry.synced) for entry in tailer.journal.ledger.waiting()] == [2]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_mended_first", [True, False])
+def test_a_packet_is_sent_or_mended_and_never_both_at_a_time(is_mended_first: bool) -> None:
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, tailer = await begun(world, nursery, 4)
+        for buck in bucks:
+            buck.slow_s = 0.2
+        sender = tailer.sender
+        if is_mended_first:
+            packet = tailer.journal.append(draft(0, 10))
+            nursery.start_soon(sender.mend, tailer.journal.ledger.entries[EPOCH, 0], lambda: 1)
+            await trio.sleep(0.05)
+            await sender.deliver(packet)
+            await trio.sleep(0.05)
+            assert sender.counters["sent"] == 1, "who mends goes on alone"
+        else:
+            await tailer.send(1)
+            await trio.sleep(0.05)
+            await sender.mend(tailer.journal.ledger.entries[EPOCH, 0], lambda: 1)
+            assert sender.counters["sent"] == 2, "the first two copies are under way"
+        await tailer.until_placed(1.0)
+        assert sender.counters["sent"] == 2
+        assert set(holders(bucks).values()) == {2}
 
     run(scenario)
