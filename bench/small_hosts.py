@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import mean
+from typing import IO
 
 from bench import corpus
 from bench.cluster import Cluster, Process
@@ -26,23 +27,15 @@ SETTLE_S, END_S = 10.0, 9.0
 STAMP_SIZE = len("Jun 14 15:16:01")
 
 
-class Hosts:
-    """The files of all hosts, and what is written to them."""
+class Writer:
+    """What is written for all hosts, to a file or pipe of each."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.paths = [folder / f"host{i}.log" for i in range(count)]
-        self._files = [path.open("ab", buffering=0) for path in self.paths]
+    def __init__(self, files: Sequence[IO[bytes]]) -> None:
+        """Unbuffered ones."""
+        self._files, count = files, len(files)
         lines = (corpus.SHARED / "loghub_full/Linux.log").read_bytes().splitlines(keepends=True)
         self._lines = [cycle(lines[i * len(lines) // count :] + lines[: i * len(lines) // count]) for i in range(count)]
         self.raw = 0
-
-    def __enter__(self) -> Hosts:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files:
-            file.close()
 
     def write_for(self, seconds: float) -> None:
         """Ten times a second a line to each file, spread over the tenth."""
@@ -57,6 +50,22 @@ class Hosts:
     def _write(self, i: int) -> None:
         line = time.strftime("%b %e %H:%M:%S", time.gmtime()).encode() + next(self._lines[i])[STAMP_SIZE:]
         self.raw += self._files[i].write(line)
+
+
+class Hosts(Writer):
+    """The files of all hosts, and what is written to them."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.paths = [folder / f"host{i}.log" for i in range(count)]
+        super().__init__([path.open("ab", buffering=0) for path in self.paths])
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
 
 
 def started(cluster: Cluster, paths: Sequence[Path]) -> list[Process]:

@@ -20,7 +20,7 @@ from bench.papers.results import Results
 from bench.rivals import lines
 from bench.rivals.commands import RIVALS
 
-MODULES: list[str] = []
+MODULES: list[str] = ["loads", "fleet"]
 RESULTS = ROOT / "bench/results"
 PAGES = ROOT / "docs/papers"
 ENVIRONMENT = "environment.json"

@@ -80,7 +80,7 @@ class Syslog(Rival):
         folder = self.data(i).parent
         return self.program(i, _command(folder), folder / "server.log")
 
-    def _start_sender(self, name: str, files: Sequence[str | Path]) -> Program:
+    def start_sender(self, name: str, files: Sequence[str | Path]) -> Program:
         """An rsyslog that follows these files from their beginnings, for all receivers."""
         folder = self.folder / name
         folder.mkdir()
@@ -109,7 +109,7 @@ class Syslog(Rival):
         for i in range(len(self.nodes)):
             self.until_serving(i, deadline)
         (self.folder / "sent" / "ready.log").write_text("ready\n")
-        self._sender = self._start_sender("sender", [self.folder / "sent" / "*.log"])
+        self._sender = self.start_sender("sender", [self.folder / "sent" / "*.log"])
         tails = [Tail(self._received(i)) for i in range(len(self.nodes))]
         while not all(tail.lines() or tail.has_read for tail in tails):
             self.pause(deadline, "a receiver has no line")
@@ -141,7 +141,7 @@ class Syslog(Rival):
                 pass
         held = [0] * len(tails)
         begin = time.monotonic()
-        program = self._start_sender(f"load{time.monotonic_ns()}", files)
+        program = self.start_sender(f"load{time.monotonic_ns()}", files)
         while min(held) < lines:
             held = [count + len(tail.lines()) for count, tail in zip(held, tails, strict=True)]
             if not program.running() or time.monotonic() > begin + LOAD_S:

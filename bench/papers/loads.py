@@ -1,0 +1,234 @@
+"""Paper 2, order of fairness: what the same lines cost at full load and at a small one, and what idle nodes cost.
+
+One cluster of a system at a time. It is started (time until ready), left alone (memory, CPU), then loaded; which way of
+loading comes first is drawn by the seed, the same for all systems.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from bench.measure import Spread
+from bench.papers import full_load, small_load
+from bench.papers.full_load import BEST_KAFKA, BLOBS, KAFKA
+from bench.papers.pages import Page, cell
+from bench.papers.results import Results
+from bench.papers.steps import Figures, Room, Scale, Step
+from bench.rivals.buck import Buck
+from bench.rivals.kafka import Kafka
+from bench.rivals.nats import Nats
+from bench.rivals.rival import Rival, Settings
+from bench.rivals.syslog import Syslog
+
+PAPER = 2
+FULL, SMALL = "full load", "small load"
+IDLE_S, QUICK_IDLE_S = 5.0, 1.0
+FEW = 2  # repetitions of what takes a minute, or is beside the point
+COMMAND = "`.venv/bin/python -m bench papers --only loads`"
+
+Part = Callable[[Any, Room], Figures]
+
+
+class System(NamedTuple):
+    """What is started for a step. `full`, `small`: what is then done with it."""
+
+    kind: type[Rival]
+    variant: str
+    settings: Settings
+    nodes: int
+    full: Part
+    small: Part | None
+    repetitions: int | None = None
+
+
+def systems(scale: Scale) -> list[System]:
+    """What is measured, the best of each; in a quick run fewer ways."""
+    ways = BEST_KAFKA if scale.quick else KAFKA
+    one = Settings()
+    return [
+        System(Kafka, "3 copies", one, 3, partial(full_load.kafka, ways=ways), small_load.kafka),
+        System(Kafka, "2 copies", Settings(copies=2), 3, partial(full_load.kafka, ways=BEST_KAFKA), None, FEW),
+        System(Nats, "3 copies", one, 3, full_load.nats, small_load.nats),
+        System(Syslog, "2 copies", Settings(copies=2), 2, full_load.syslog, small_load.syslog),
+        System(Buck, "", one, 3, full_load.buck, small_load.buck),
+    ]
+
+
+def steps(scale: Scale) -> list[Step]:
+    """Full load, then small; a quick run does both with one cluster, and leaves out Kafka with two copies."""
+    full, small = [], []
+    for one in systems(scale):
+        name, missing = one.kind.name, one.kind.missing()
+        parts = [one.full]
+        if scale.quick and one.small:
+            parts = [one.small, one.full]
+        if scale.quick and not one.small:
+            missing = missing or "a quick run has no time for it"
+        run = partial(measure, one, parts)
+        full.append(Step(PAPER, FULL, name, run, one.variant, missing, one.repetitions))
+        if one.small and not scale.quick:
+            run = partial(measure, one, [one.small])
+            small.append(Step(PAPER, SMALL, name, run, one.variant, missing, FEW))
+    return full + small
+
+
+def measure(system: System, parts: Sequence[Part], room: Room) -> Figures:
+    """A cluster from its start to its end."""
+    with system.kind(room.folder / "cluster", system.settings) as rival:
+        figures: Figures = {"ready_s": rival.start(system.nodes), "differences": rival.differences()}
+        cpu, begin = rival.cpu_s(), time.monotonic()
+        time.sleep(QUICK_IDLE_S if room.scale.quick else IDLE_S)
+        figures["idle_cpu_percent"] = (rival.cpu_s() - cpu) / (time.monotonic() - begin) * 100
+        figures["idle_rss_mb"] = sum(now for now, _ in rival.memory()) / 1e6
+        for part in parts:
+            figures |= part(rival, room)
+        figures["loaded_rss_mb"] = sum(now for now, _ in rival.memory()) / 1e6
+        return figures
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """A line of a table: whose figures, and what stands before their keys."""
+
+    system: str
+    variant: str
+    prefix: str = ""
+
+    @property
+    def words(self) -> str:
+        return ", ".join(filter(None, (self.system, self.variant, self.prefix)))
+
+
+LINES = [Line("kafka", "3 copies", way.name) for way in KAFKA] + [Line("kafka", "3 copies", BLOBS)]
+LINES_2 = [Line("kafka", "2 copies", way.name) for way in BEST_KAFKA] + [Line("kafka", "2 copies", BLOBS)]
+OTHERS = [Line("nats", "3 copies", "client in Python"), Line("rsyslog", "2 copies", "two receivers")]
+BUCK_3, BUCK_2 = (Line("buck", "", name) for name in ("three copies", "two copies"))
+AGENTS = [
+    *(Line("kafka", "3 copies", name) for name in small_load.LINGERS),
+    Line("nats", "3 copies", "one client for all hosts"),
+    Line("rsyslog", "2 copies", "an rsyslog a host"),
+    Line("buck", "", "a tailer a host"),
+]
+NODES = [
+    Line("kafka", "3 copies"),
+    Line("nats", "3 copies"),
+    Line("rsyslog", "2 copies"),
+    Line("buck", ""),
+]
+Column = tuple[str, str]  # its head, and the key of its figures
+
+
+def fill(results: Results, pages: dict[int, Page]) -> None:
+    if (page := pages.get(PAPER)) is None:
+        return
+    full: list[Column] = [
+        ("CPU-s per GB", "cpu_s_per_gb"),
+        ("of it client", "client_cpu_s_per_gb"),
+        ("of it servers", "servers_cpu_s_per_gb"),
+        ("client's start alone", "start_cpu_s_per_gb"),
+        ("MB/s", "mb_per_s"),
+        ("stored / raw, all copies", "stored_share"),
+        ("raw MB", "raw_mb"),
+    ]
+    _table(results, page, "loads-full", [*LINES, *LINES_2, *OTHERS, BUCK_3, BUCK_2], full)
+    small: list[Column] = [
+        ("stored / raw, each copy", "stored_share"),
+        ("packets or batches a second", "packets_per_s"),
+        ("clients' CPU, % of a core", "client_cpu_percent"),
+        ("servers' CPU, % of a core", "servers_cpu_percent"),
+        ("clients' memory, MB", "client_rss_mb"),
+        ("servers' memory, MB", "servers_rss_mb"),
+        ("hosts", "hosts"),
+    ]
+    _table(results, page, "loads-small", AGENTS, small)
+    idle: list[Column] = [
+        ("ready after, s", "ready_s"),
+        ("memory of all nodes, idle, MB", "idle_rss_mb"),
+        ("after full load, MB", "loaded_rss_mb"),
+        ("CPU of all nodes, idle, % of a core", "idle_cpu_percent"),
+        ("reading all back, CPU-s per GB", "read: cpu_s_per_gb"),
+    ]
+    _table(results, page, "loads-idle", NODES, idle)
+    header = ["what", "Buck", "the best of Kafka", "Buck / Kafka", "asked for", "reached"]
+    page.table("loads-numbers", header, list(_numbers(results)))
+    page.value("loads-differences", _differences(results))
+    page.value("loads-command", COMMAND)
+
+
+def found(results: Results, line: Line, key: str) -> Spread | None:
+    """A figure over the repetitions of the step that has it: a quick run has all in one."""
+    name = f"{line.prefix}: {key}" if line.prefix else key
+    for step in (FULL, SMALL):
+        if (spread := results.spread(PAPER, step, line.system, line.variant, name)) is not None:
+            return spread
+    return None
+
+
+def _table(results: Results, page: Page, name: str, lines: Sequence[Line], columns: Sequence[Column]) -> None:
+    rows = []
+    for line in lines:
+        spreads = [found(results, line, key) for _, key in columns]
+        why = results.absent(PAPER, FULL, line.system, line.variant) if not any(spreads) else ["not measured"]
+        rows.append([line.words, *(cell(spread, why=why) for spread in spreads), str(_times(results, line))])
+    page.table(name, ["", *(head for head, _ in columns), "runs"], rows)
+
+
+def _times(results: Results, line: Line) -> int:
+    """How many repetitions have figures of this line."""
+    steps_of = [results.of(PAPER, step, line.system, line.variant) for step in (FULL, SMALL)]
+    return max(sum(any(key.startswith(line.prefix) for key in one.figures) for one in runs) for runs in steps_of)
+
+
+class Number(NamedTuple):
+    """One comparison that was asked for: Buck's figure against the least of Kafka's."""
+
+    what: str
+    buck: Line
+    kafka: Sequence[Line]
+    key: str
+    most: float
+
+
+BUCK, KAFKA_3, SMALL_BUCK = NODES[-1], NODES[0], AGENTS[-1]
+NUMBERS = [
+    Number("CPU-s per GB, three copies, a message a line", BUCK_3, LINES[:-1], "cpu_s_per_gb", 1 / 6),
+    Number("the same, two copies", BUCK_2, LINES_2[:-1], "cpu_s_per_gb", 1 / 6),
+    Number("CPU-s per GB, three copies, against packed blobs", BUCK_3, LINES[-1:], "cpu_s_per_gb", 1.2),
+    Number("the same, two copies", BUCK_2, LINES_2[-1:], "cpu_s_per_gb", 1.2),
+    Number("stored, three copies, a message a line", BUCK_3, LINES[:-1], "stored_share", 0.6),
+    Number("stored, two copies, a message a line", BUCK_2, LINES_2[:-1], "stored_share", 0.6),
+    Number("stored at the small load, each copy", SMALL_BUCK, AGENTS[:1], "stored_share", 0.5),
+    Number("the same, against the longer linger", SMALL_BUCK, AGENTS[1:2], "stored_share", 0.5),
+    Number("memory of three idle nodes, MB", BUCK, [KAFKA_3], "idle_rss_mb", 0.2),
+    Number("time until ready, s", BUCK, [KAFKA_3], "ready_s", 0.1),
+]
+
+
+def _numbers(results: Results) -> list[list[str]]:
+    rows = []
+    for number in NUMBERS:
+        ours = found(results, number.buck, number.key)
+        theirs = {line: spread for line in number.kafka if (spread := found(results, line, number.key)) is not None}
+        row = [number.what, cell(ours)]
+        if ours is None or not theirs:
+            rows.append([*row, "not measured", "", f"≤ {number.most:.2g}", ""])
+            continue
+        best = min(theirs, key=lambda line: theirs[line].median)
+        ratio = ours.median / theirs[best].median
+        said = f"{cell(theirs[best])} ({best.prefix})" if best.prefix else cell(theirs[best])
+        rows.append([*row, said, f"{ratio:.2f}", f"≤ {number.most:.2g}", "yes" if ratio <= number.most else "**no**"])
+    return rows
+
+
+def _differences(results: Results) -> str:
+    """What each system says, once."""
+    lines = []
+    for system, variant in results.systems(PAPER, FULL):
+        runs = results.of(PAPER, FULL, system, variant)
+        lines += [f"* {system}: {text}." for run in runs[:1] for text in run.figures["differences"]]
+    return "\n".join(dict.fromkeys(lines)) or "nothing was measured"
