@@ -40,7 +40,9 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 5.0
 CONNECT_S = 5.0
 LEARN_EVERY_S = 10.0
 BACKLOG_BYTES_MAX = 8 << 20  # of rows that wait for the output
-STREAMS_MAX = 100_000  # remembered at once, twice over; more are forgotten too early, and may be shown twice
+# Remembered at once, twice over; more are forgotten too early, and may be shown twice. Stretches of a stream join where
+# nothing between them was left out: only a query that few lines fit makes many, 80 bytes each.
+STREAMS_MAX, STRETCHES_MAX = 100_000, 250_000
 FATAL = ("env", "width", "version", "role", "security", "query")  # will not change by trying again
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -55,17 +57,21 @@ class Seen:
         self._young: dict[tuple[bytes, bytes], Ranges] = {}
         self._old: dict[tuple[bytes, bytes], Ranges] = {}
         self._since = 0.0
+        self._stretches = 0  # of the young
 
     def fresh(self, rows: LiveRows, now: float) -> list[int]:
         """Which of these rows were not shown yet; from now on all of them were."""
-        if now >= self._since + self._remember_s or len(self._young) >= STREAMS_MAX:
+        full = len(self._young) >= STREAMS_MAX or self._stretches >= STRETCHES_MAX
+        if now >= self._since + self._remember_s or full:
             self._old = self._young if now < self._since + 2 * self._remember_s else {}
-            self._young, self._since = {}, now
+            self._young, self._since, self._stretches = {}, now, 0
         key = rows.tailer, rows.stream
         young, old = self._young.setdefault(key, Ranges()), self._old.get(key, Ranges())
         starts = [rows.first + offset for offset in rows.offsets]
         found = [i for i, start in enumerate(starts) if start not in young and start not in old]
+        before = len(young)
         young.add(rows.first, rows.end)
+        self._stretches += len(young) - before
         return found
 
 

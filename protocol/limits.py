@@ -91,8 +91,8 @@ IDLE_S: Final = 90.0  # an answering side that hears nothing for four pings and 
 
 # --- live ---------------------------------------------------------------------------------------------------------
 
-LIVE_AGE_MS: Final = 30_000  # older packets aren't shown live: a viewer need not remember for longer what it has seen
-LIVE_REMEMBER_S: Final = 40.0  # a second copy of what a viewer has seen comes within LIVE_AGE_MS and its way here
+LIVE_AGE_MS: Final = 30_000  # older packets aren't shown live: they belong to the past, which is asked for apart
+LIVE_REMEMBER_S: Final = 600.0  # by a viewer: longer than a copy's way through a stopped buck or a cut link lasts
 LIVE_ROWS_BYTES: Final = 64 << 10  # a frame of rows is closed at this size: a slow viewer loses little at a time
 LIVE_ROWS_MAX: Final = 4_096  # rows of 21 bytes, the shortest there are, fill such a frame
 LIVE_FRAME_MAX: Final = 192 << 10  # that and one longest row, with offsets, host and path

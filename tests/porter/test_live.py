@@ -9,7 +9,7 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from porter import live as porter_live
+from porter import live
 from porter.live import Seen, Shown, Viewer, as_live_json, as_live_text
 from porter.settings import PorterSettings
 from protocol.identity import NodeKey
@@ -50,6 +50,23 @@ def test_what_was_shown_is_remembered_for_long_enough_and_not_for_ever(steps: li
             elif age > 140:
                 assert i in found
             last[first + i] = now
+
+
+def test_stretches_without_end_take_no_more_memory_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STRETCHES_MAX", 100)
+    seen = Seen(600)
+    for n in range(1000):
+        assert seen.fresh(rows(10 * n, 10 * n + 1, [10 * n]), 0.0) == [0]
+        assert seen.fresh(rows(10 * n, 10 * n + 1, [10 * n]), 0.0) == []
+    held = [*seen._young.values(), *seen._old.values()]
+    assert 100 <= sum(map(len, held)) <= 200
+
+
+def test_a_copy_that_was_long_on_its_way_is_not_shown_again() -> None:
+    """Through a buck that was stopped, or a link that was cut and healed."""
+    seen = Seen()
+    assert seen.fresh(rows(0, 30, [0, 10, 20]), 0.0) == [0, 1, 2]
+    assert seen.fresh(rows(0, 30, [0, 10, 20]), 599.0) == []
 
 
 def test_how_a_line_is_written() -> None:
@@ -158,7 +175,7 @@ async def test_a_buck_that_dies_and_comes_back_is_watched_again(fleet: Fleet) ->
 @with_a_fleet
 async def test_an_output_that_stops_holds_up_nobody_and_is_told_what_it_missed(fleet: Fleet) -> None:
     patch = pytest.MonkeyPatch()
-    patch.setattr(porter_live, "BACKLOG_BYTES_MAX", 20_000)
+    patch.setattr(live, "BACKLOG_BYTES_MAX", 20_000)
     watching = Watching(fleet)
     patch.undo()
     watching.stopped = trio.Event()
