@@ -11,12 +11,15 @@ from buck.node import run_node
 from buck.settings import BuckSettings
 from protocol.identity import NodeKey
 from service.config import ConfigError, load, options
-from service.heap import share_heap
+from service.heap import settle, share_heap
 from service.keys import load_key
 from service.log import setup
 from service.machine import Machine
 from service.run import DONE, USAGE
 from service.run import run as run_process
+
+# So many more objects than before, and the collector looks for cycles among them: links, and the tasks of each.
+COLLECT_EVERY = 2_000
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +34,7 @@ def run(**flags: Any) -> None:
     settings = _settings(flags)
     setup()
     share_heap()
+    settle(COLLECT_EVERY)
 
     async def body(machine: Machine, stop: trio.Event) -> int:
         await run_node(machine, settings, stop, _say_ready)

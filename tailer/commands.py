@@ -1,6 +1,5 @@
 """The command line of a tailer: `tailer run` and `tailer key`."""
 
-import gc
 import sys
 from typing import Any
 
@@ -9,7 +8,7 @@ import trio
 
 from protocol.identity import NodeKey
 from service.config import ConfigError, load, options
-from service.heap import share_heap
+from service.heap import settle, share_heap
 from service.keys import load_key
 from service.log import setup
 from service.machine import Machine
@@ -36,7 +35,7 @@ def run(globs: tuple[str, ...], **flags: Any) -> None:
     settings = _settings({**flags, "files": (*flags.get("files", ()), *globs)})
     setup()
     share_heap()
-    gc.set_threshold(COLLECT_EVERY)
+    settle(COLLECT_EVERY)
 
     async def body(machine: Machine, stop: trio.Event) -> int:
         return await run_tailer(machine, settings, stop)
