@@ -98,6 +98,10 @@ class Load:
             process.stdin = None
         with ThreadPoolExecutor() as pool:
             outputs = list(pool.map(lambda process: process.communicate(timeout=END_S)[0], self._processes))
+        for n, process in enumerate(self._processes):
+            if process.returncode:
+                said = (self.cluster.logs / f"sender{n}.log").read_text()[-2000:]
+                raise FailedError(f"sender {n} ended with {process.returncode}: {said}")
         found = [(begun, stored) for output in outputs for begun, stored in json.loads(output)]
         if late := sum(stored is None for _, stored in found):
             raise FailedError(f"{late} packets of {len(found)} were never stored twice")

@@ -15,7 +15,6 @@ is null if it never was.
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ import trio
 from bench.sending import key_of
 from protocol.limits import POINT_HZ
 from protocol.packet import Class, Run, StreamRef
+from service.heap import settle
 from service.machine import Machine
 from service.run import run
 from tailer.blocks import Draft
@@ -130,8 +130,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="bytes a second (0: as fast as they are taken)")
     parser.add_argument("--size", type=int, default=64 << 10, help="bytes of a packet")
     asked = parser.parse_args()
-    gc.set_threshold(COLLECT_EVERY)
-    gc.freeze()
+    settle(COLLECT_EVERY)
 
     async def work(machine: Machine, stop: trio.Event) -> int:
         return await _main(machine, asked)
