@@ -70,6 +70,7 @@ class Placing:
                 with trio.move_on_after(CROWDED_POLL_S):
                     await self.sender.placed.wait()
             await trio.sleep(max(0.0, begin + sent / rate - self.machine.now()) if rate else 0.0)
+            await self.journal.wait_for_room()  # as tailers do: a device may be slow to take what is appended
             packet = self.journal.append(self._draft())
             self.begun[packet.header.epoch, packet.header.number] = time.monotonic()
             await self.sender.deliver(packet)
@@ -94,7 +95,9 @@ class Placing:
 
 
 async def _until_stdin_ends(ended: trio.Event) -> None:
-    await trio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+    # Not through its buffer, whose lock would be held when we end before it.
+    while await trio.to_thread.run_sync(os.read, sys.stdin.fileno(), 4096, abandon_on_cancel=True):
+        pass
     ended.set()
 
 
