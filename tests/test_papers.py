@@ -7,10 +7,56 @@ from random import Random
 
 import pytest
 
-from bench.papers import events, fleet_exact, loads
+from bench.papers import events, faults, fleet_exact, loads
+from bench.papers.faults import Plan
+from bench.papers.placements import table
 from bench.papers.steps import Figures, Room, Scale
+from bench.rivals import nets
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka
+from bench.rivals.nats import Nats
+from bench.rivals.rival import Rival, Settings
+
+QUICK = Scale.of(True, [])
+
+
+def measured(kind: type[Rival], settings: Settings, folder: Path, plan: Plan) -> Figures:
+    if why := kind.missing():
+        pytest.skip(f"{kind.name}: {why}")
+    with kind(folder / kind.name, settings) as rival:
+        return faults.run(rival, Room(folder / f"{kind.name} logs", QUICK, 1), plan)
+
+
+@pytest.mark.slow
+def test_without_a_leader_nobody_waits_for_an_election_and_nothing_is_lost(tmp_path: Path, shared_data: Path) -> None:
+    """DESIGN §1, claim 2, "an elected master adds nothing to delivery or reliability here": a node is killed, in
+    JetStream the leader. Both deliver everything once; only there all acknowledgements wait for an election."""
+    if why := nets.missing():
+        pytest.skip(why)
+    plan = Plan(("kill",), rate=300.0, calm_s=1.0, out_s=2.5)
+    buck = measured(Buck, Settings(nets=True), tmp_path, plan)
+    nats = measured(Nats, Settings(nets=True, timeouts="tuned"), tmp_path, plan)
+    for found in (buck, nats):
+        assert found["judged"]["verdict"] == "valid", found["judged"]
+        assert found["judged"]["acked"] == found["judged"]["sent"]
+        assert all(found["verify"].values()), found["verify"]
+    assert buck["kill_gap_s"] < nats["kill_gap_s"], "the silence around the death of a node"
+
+
+def test_any_two_of_three_to_six_servers_can_die() -> None:
+    """DESIGN §1, claim 2, "A packet is on three random servers, any two can die", in clusters of 3 to 6. What two
+    deaths make others refuse or hide, they don't here while two servers live."""
+    for nodes, killed, row in table():
+        ours, isr, raft = row["random 3"], row["Kafka, 3 in sync"], row["Raft, groups of 3"]
+        assert (ours.lost == 0) == (killed <= 2)
+        assert ours.hidden == 0
+        assert ours.lost == isr.lost
+        assert (ours.refused == 0) == (nodes - killed >= 2)
+        assert ours.refused <= isr.refused
+        assert ours.lost + ours.hidden <= raft.lost + raft.hidden
+        if killed == 2:
+            assert isr.refused > 0
+            assert raft.hidden > 0
 
 
 def test_adding_a_server_is_adding_a_server_in_fleets_of_any_size() -> None:

@@ -20,7 +20,8 @@ from bench.papers.results import Results
 from bench.rivals import lines
 from bench.rivals.commands import RIVALS
 
-MODULES: list[str] = ["loads", "fleet"]
+MODULES: list[str] = ["masterless", "loads", "fleet"]
+VERIFY = "verify"
 RESULTS = ROOT / "bench/results"
 PAGES = ROOT / "docs/papers"
 ENVIRONMENT = "environment.json"
@@ -32,6 +33,9 @@ def papers(words: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes, once each, no judgement on speed")
     parser.add_argument("--logs", default="", metavar="GLOB", help="other logs than the shared samples")
     parser.add_argument("--only", action="append", default=[], metavar="MODULE", help=f"of {' '.join(MODULES)}")
+    parser.add_argument(
+        "--verify", action="store_true", help="only whether the judge sees a known loss, in each system"
+    )
     parser.add_argument("--results", type=Path, help="a folder to go on in, or to write the pages of anew")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/papers", help="for files that go away again")
     given = parser.parse_args(words)
@@ -44,13 +48,17 @@ def papers(words: Sequence[str]) -> int:
     scale = steps.Scale.of(given.quick, logs)
     results = Results(given.results or RESULTS / _name(given.quick))
     _environment(results.folder)
-    modules = [importlib.import_module(f"bench.papers.{name}") for name in given.only or MODULES]
+    modules = [importlib.import_module(f"bench.papers.{name}") for name in _chosen(given)]
     found = [step for module in modules for step in module.steps(scale)]
     whole = steps.run(found, scale, results, given.folder, lambda text: print(text, flush=True))
-    if not given.only:
+    if not (given.only or given.verify):
         write(results, results.folder if given.quick else PAGES)
     print(f"results: {results.folder}", flush=True)
     return 0 if whole else 1
+
+
+def _chosen(given: argparse.Namespace) -> list[str]:
+    return [VERIFY] if given.verify else given.only or MODULES
 
 
 def write(results: Results, folder: Path) -> None:

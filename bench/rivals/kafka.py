@@ -10,6 +10,7 @@ import base64
 import contextlib
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,7 @@ controller.quorum.fetch.timeout.ms=1000
 controller.quorum.election.backoff.max.ms=250
 controller.quorum.request.timeout.ms=1000
 """
+ACTIVE = re.compile(rb"Becoming the active controller at epoch (\d+)")
 ASK_S, FORMAT_S, LOAD_S = 2.0, 60.0, 3600.0
 WAIT_S = 0.1
 
@@ -204,6 +206,14 @@ replica.fetch.max.bytes=8388608
         with self._log(i).open("rb") as file:
             file.seek(self._said[i])
             return b"Kafka Server started" in file.read()
+
+    def leader(self) -> int | None:
+        """Who leads the controllers: every broker leads partitions."""
+        epochs = {}
+        for i in range(len(self.nodes)):
+            found = ACTIVE.findall(self._log(i).read_bytes())
+            epochs[i] = max(map(int, found), default=-1)
+        return max(epochs, key=lambda i: epochs[i])
 
     def _members(self) -> set[int]:
         from confluent_kafka import KafkaException

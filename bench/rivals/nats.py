@@ -11,9 +11,13 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
+
+if TYPE_CHECKING:
+    from nats.js.api import StreamInfo
 
 SERVER = Path(sys.executable).with_name("nats-server")
 ASK_S, LOAD_S = 2.0, 3600.0
@@ -105,6 +109,11 @@ jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
         except OSError:
             return False  # not up yet: who waits knows how long
 
+    def leader(self) -> int | None:
+        """Who leads the stream."""
+        found = asyncio.run(self._stream_info()).cluster
+        return int(found.leader.removeprefix("node")) if found is not None and found.leader else None
+
     async def _made(self) -> bool:
         import nats  # not before: where it is absent, `missing` says so
         from nats.errors import Error
@@ -149,12 +158,15 @@ jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
         return Loaded(seconds, program.usage().cpu_s, raw, lines, held)
 
     async def _held(self) -> int:
+        return (await self._stream_info()).state.messages
+
+    async def _stream_info(self) -> StreamInfo:
         import nats
 
         from bench.rivals.nats_client import STREAM
 
         connection = await nats.connect([f"nats://{address}" for address in self.addresses()])
         try:
-            return (await connection.jetstream().stream_info(STREAM)).state.messages
+            return await connection.jetstream().stream_info(STREAM)
         finally:
             await connection.close()

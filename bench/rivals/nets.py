@@ -93,9 +93,22 @@ class Nets:
     def heal(self, i: int) -> None:
         _say("bridge", "link", "set", "dev", self.names[i], "state", str(FORWARDS))
 
+    def heal_all(self) -> None:
+        """Every node that is still there."""
+        for i, name in enumerate(self.names):
+            if (INTERFACES / name).exists():
+                self.heal(i)
+
     def traffic(self) -> list[Traffic]:
         """Of each node, since the beginning; once it is closed, until then. What a node says to itself isn't in it."""
-        return self._seen or [Traffic(_counter(name, "tx_bytes"), _counter(name, "rx_bytes")) for name in self.names]
+        return self._seen or self._count("bytes")
+
+    def frames(self) -> list[Traffic]:
+        """The same in frames, as one program's kernel hands them to another's: up to 64 KiB each. Not after the end."""
+        return self._count("packets")
+
+    def _count(self, what: str) -> list[Traffic]:
+        return [Traffic(_counter(name, f"tx_{what}"), _counter(name, f"rx_{what}")) for name in self.names]
 
     def close(self) -> None:
         """Everything is removed, and who still runs in a namespace is killed; a second time does nothing."""

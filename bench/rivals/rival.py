@@ -192,8 +192,7 @@ class Rival(ABC):
         """End all nodes, politely first. Data, logs and what was used remain; a second time does nothing."""
         try:
             if self._nets is not None:
-                for i in range(len(self.hosts)):
-                    self._nets.heal(i)
+                self._nets.heal_all()
             self._stop_nodes()
         finally:
             if self._nets is not None:
@@ -258,6 +257,10 @@ class Rival(ABC):
         self.nodes[i] = self.launch(i)
         self.until_serving(i, begin + READY_S)
         return time.monotonic() - begin
+
+    def leader(self) -> int | None:
+        """The node whose loss costs most just now, as far as the system tells; None where all are equal."""
+        return None
 
     def fallen(self) -> list[str]:
         """The nodes that don't run, each with its exit code: to be asked when none should have ended."""

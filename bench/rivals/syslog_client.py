@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from bench.rivals.client import END_S, LOOK_S, Asked, main, ready
+from bench.rivals.client import LOOK_S, Asked, main, ready
 from bench.rivals.lines import Log, Pacer, told
 
 PIECE = 4 << 20
+QUIET_S = 8.0  # what doesn't come for so long doesn't come: nobody sends again what was lost
 
 
 class Tail:
@@ -66,9 +67,10 @@ def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
                 file.write(event.line + b"\n")
             look()
             time.sleep(LOOK_S)
-    deadline = time.monotonic() + END_S
-    while waiting and time.monotonic() < deadline:
+    left, changed = len(waiting), time.monotonic()
+    while waiting and time.monotonic() < changed + QUIET_S:
         look()
+        left, changed = len(waiting), changed if len(waiting) == left else time.monotonic()
         time.sleep(LOOK_S)
 
 

@@ -128,6 +128,7 @@ def test_a_cluster_that_does_not_start_leaves_no_network(tmp_path: Path, monkeyp
     with pytest.raises(RivalError, match="no"):
         rival.start(3)
     assert not left(rival.network_of_nodes)
+    rival.stop()  # as whoever uses it in a `with` does then
 
 
 def test_on_loopback_there_is_no_network_to_ask(tmp_path: Path) -> None:

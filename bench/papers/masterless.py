@@ -1,0 +1,221 @@
+"""Paper 2: what befalls every system's clients when a node is killed, held still, cut off, or all are restarted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.measure import Spread
+from bench.papers import faults, placements, plots
+from bench.papers.pages import Page, cell
+from bench.papers.results import Found, Results
+from bench.papers.steps import Figures, Room, Scale, Step
+from bench.rivals import nets
+from bench.rivals.buck import Buck
+from bench.rivals.kafka import Kafka
+from bench.rivals.nats import Nats
+from bench.rivals.rival import Rival, Settings
+from bench.rivals.syslog import Syslog
+
+PAPER, NAME = 2, "faults"
+REPETITIONS = 2
+DEFAULT, TUNED = Settings(linger_ms=5, nets=True), Settings(linger_ms=5, nets=True, timeouts="tuned")
+VARIANTS: list[tuple[type[Rival], str, Settings]] = [
+    (Buck, "", DEFAULT),
+    (Kafka, "default", DEFAULT),
+    (Kafka, "tuned", TUNED),
+    (Nats, "default", DEFAULT),
+    (Nats, "tuned", TUNED),
+    (Syslog, "two receivers", Settings(copies=2, nets=True)),
+]
+TITLES = {
+    "kill": "kill -9, then a restart",
+    "stop": "SIGSTOP, then SIGCONT",
+    "cut": "black hole, then healed",
+    "rolling": "all restarted in turn",
+}
+MB, MS = 1e6, 1e3
+ONCE = "left out: the quick run starts each system once, with the time-outs that make it faster"
+
+
+def steps(scale: Scale) -> list[Step]:
+    """A cluster for each system and each set of time-outs."""
+    here = nets.missing()
+    return [
+        Step(
+            PAPER, NAME, kind.name, partial(measure, kind, settings), variant,
+            ONCE if scale.quick and variant == "default" else kind.missing() or here, REPETITIONS,
+        )
+        for kind, variant, settings in VARIANTS
+    ]  # fmt: skip
+
+
+def measure(kind: type[Rival], settings: Settings, room: Room) -> Figures:
+    with kind(room.folder / "cluster", settings) as rival:
+        return faults.run(rival, room, faults.Plan.of(room.scale.quick))
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def fill(results: Results, pages: dict[int, Page]) -> None:
+    """Tables, the plot, and what compares Buck with the best of the others."""
+    if (page := pages.get(PAPER)) is None:
+        return
+    asked = _Asked(results)
+    page.table(
+        "gaps",
+        ["system", *(f"{title}: no ack at all, slowest event (s)" for title in TITLES.values())],
+        [[name, *(asked.pair(which, f"{fault}_gap_s", f"{fault}_worst_s") for fault in TITLES)]
+         for name, which in asked.rows()],
+    )  # fmt: skip
+    page.table(
+        "judged",
+        ["system", "acknowledged", "lost", "read twice", "never sent", "neither acknowledged nor there", "verdicts",
+         "the judge sees a planted loss, duplicate, phantom"],
+        [[name, *(asked.total(which, key) for key in ("acked", "lost", "duplicates", "phantoms", "torn")),
+          asked.verdicts(which), asked.verified(which)] for name, which in asked.rows()],
+    )  # fmt: skip
+    page.table(
+        "returning",
+        ["system", "back after (s)", "extra MB received by all nodes", "extra CPU of all nodes (s)"],
+        [[name, asked.cell(which, "kill_back_s"), asked.cell(which, "return_received", 1 / MB),
+          asked.cell(which, "return_cpu_s")] for name, which in asked.rows()],
+    )  # fmt: skip
+    page.table(
+        "calm",
+        ["system", "ready after (s)", "idle memory of all nodes (MB)", "due to ack, median (ms)",
+         "frames to nodes an event", "bytes to nodes an event", "CPU of the nodes (cores)"],
+        [[name, *(asked.cell(which, key, factor) for key, factor in (
+            ("ready_s", 1), ("idle_rss", 1 / MB), ("calm_ack_p50_s", MS), ("calm_frames_per_event", 1),
+            ("calm_received_per_event", 1), ("calm_cpu_share", 1)))] for name, which in asked.rows()],
+    )  # fmt: skip
+    _placements(page)
+    page.plot("faults", draw(results), "Events acknowledged a second, and what the slowest event waited that fell due"
+              " then, around each fault; the last repetition of each system, all at the same rate and on the same"
+              " clock.")  # fmt: skip
+    for name, key, factor in (("worst", "kill_worst_s", 8.0), ("memory", "idle_rss", 5.0), ("ready", "ready_s", 10.0)):
+        page.value(f"{name} beside the best", asked.beside(key, factor))
+    page.value("plan", asked.plan())
+    page.value("differences", asked.differences())
+
+
+def _placements(page: Page) -> None:
+    def share(one: placements.Outcome) -> str:
+        return " · ".join(f"{100 * float(value):.3g}" for value in (one.lost, one.hidden, one.refused))
+
+    page.table(
+        "placements",
+        ["nodes", "die at once", *placements.SCHEMES],
+        [[str(nodes), str(killed), *map(share, row.values())] for nodes, killed, row in placements.table()],
+    )
+
+
+class _Asked:
+    """What the tables ask of the results."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    def rows(self) -> list[tuple[str, tuple[str, str]]]:
+        """Each system's name in the tables, and its step: in this order, whatever ran."""
+        return [(f"{kind.name} {variant}".strip(), (kind.name, variant)) for kind, variant, _ in VARIANTS]
+
+    def _spread(self, which: tuple[str, str], key: str, factor: float = 1.0) -> Spread | None:
+        found = self.results.spread(PAPER, NAME, *which, key)
+        return None if found is None else Spread(*(value * factor for value in found))
+
+    def cell(self, which: tuple[str, str], key: str, factor: float = 1.0) -> str:
+        return cell(self._spread(which, key, factor), why=self.results.absent(PAPER, NAME, *which))
+
+    def pair(self, which: tuple[str, str], first: str, second: str) -> str:
+        if self._spread(which, first) is None:
+            return self.cell(which, first)
+        return f"{self.cell(which, first)}, {self.cell(which, second)}"
+
+    def _found(self, which: tuple[str, str]) -> list[Found]:
+        return self.results.of(PAPER, NAME, *which)
+
+    def total(self, which: tuple[str, str], key: str) -> str:
+        found = self._found(which)
+        return str(sum(one.figures["judged"][key] for one in found)) if found else self.cell(which, key)
+
+    def verdicts(self, which: tuple[str, str]) -> str:
+        return ", ".join(one.figures["judged"]["verdict"] for one in self._found(which)) or "not measured"
+
+    def verified(self, which: tuple[str, str]) -> str:
+        found = [one.figures["verify"] for one in self._found(which)]
+        wrong = sorted({key for one in found for key, seen in one.items() if not seen})
+        return "not measured" if not found else "yes" if not wrong else f"NOT {', '.join(wrong)}"
+
+    def beside(self, key: str, wanted: float) -> str:
+        """Buck's median beside the least of all others that lost nothing to a missing acknowledgement."""
+        ours = self._spread(("buck", ""), key)
+        others = {name: self._spread(which, key) for name, which in self.rows() if which[0] in ("kafka", "nats")}
+        known = {name: spread.median for name, spread in others.items() if spread is not None}
+        if ours is None or not known:
+            return "not measured"
+        best = min(known, key=lambda name: known[name])
+        ratio = ours.median / known[best] if known[best] else float("inf")
+        reached = "reached" if ratio <= 1 / wanted else "missed"
+        return f"{ratio:.2g} of {best}'s, the best of Kafka and NATS (wanted: {1 / wanted:.3g} at most, {reached})"
+
+    def plan(self) -> str:
+        found = self.results.of(PAPER, NAME)
+        if not found:
+            return "nothing was measured"
+        one = found[0].figures["plan"]
+        counts = sorted({len(self._found(which)) for _, which in self.rows() if self._found(which)})
+        return (
+            f"{one['rate']:.0f} events a second of {faults.SENDERS} senders, each fault for {one['out_s']:g} s,"
+            f" {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} repetition(s)"
+        )
+
+    def differences(self) -> str:
+        lines = []
+        for name, which in self.rows():
+            for one in self._found(which)[:1]:
+                lines += [f"- {name}: {text}" for text in one.figures["differences"]]
+        return "\n".join(lines) or "- nothing was measured"
+
+
+def draw(results: Results) -> Figure:
+    """A row a fault: acknowledged events a second on the left, the wait of the slowest on the right."""
+    figure, axes = plots.sheet(len(TITLES), 2, high=8.0)
+    for row, (fault, title) in enumerate(TITLES.items()):
+        left, right = axes[2 * row : 2 * row + 2]
+        turns: dict[str, int] = {}
+        for kind, variant, _ in VARIANTS:
+            turn = turns[kind.name] = turns.get(kind.name, -1) + 1
+            found = results.of(PAPER, NAME, kind.name, variant)
+            if found and f"{fault}_rate" in found[-1].figures:
+                figures, look = found[-1].figures, plots.look(kind.name, turn)
+                label = f"{kind.name} {variant}".strip()
+                _line(left, figures[f"{fault}_rate"], look, label)
+                _line(right, figures[f"{fault}_waits"], look, label)
+        left.set_title(title, fontsize=8, loc="left")
+        left.set_ylabel("events/s acked")
+        right.set_ylabel("slowest (s)")
+        right.set_yscale("log")
+        _scale(left, lambda value: value + 1)
+    for one in axes[-2:]:
+        one.set_xlabel("seconds since the fault")
+    if axes[0].lines:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
+    return figure
+
+
+def _scale(axes: Axes, above: Callable[[float], float]) -> None:
+    """From nothing on; log beyond 100, for what had waited comes all at once."""
+    axes.set_yscale("symlog", linthresh=100)
+    axes.set_ylim(0, above(axes.get_ylim()[1]))
+
+
+def _line(axes: Axes, values: list[float | None], look: plots.Look, label: str) -> None:
+    times = [i * faults.WIDTH_S - faults.BEFORE_S for i in range(len(values))]
+    axes.plot(times, [float("nan") if one is None else max(one, 1e-3) for one in values], label=label,
+              color=look.colour, linestyle=look.dashes, marker=look.mark, markersize=2.5, markevery=4,
+              linewidth=1)  # fmt: skip
