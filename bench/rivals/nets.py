@@ -74,7 +74,8 @@ class Nets:
             _ip("link", "set", name, "master", self.bridge, "up")
             # What is for a node that is cut off goes nowhere, not to all others.
             _say("bridge", "fdb", "replace", hardware[i + 1], "dev", name, "master", "static")
-            _say("bridge", "link", "set", "dev", name, "flood", "off")
+            for kind in ("flood", "mcast_flood", "bcast_flood"):
+                _say("bridge", "link", "set", "dev", name, kind, "off")
             inside = ["-n", name]
             _ip(*inside, "link", "set", "lo", "up")
             _ip(*inside, "link", "set", "eth0", "up")
