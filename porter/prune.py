@@ -4,7 +4,9 @@
     verify    the hour's last verdict, its signature, and every part that it names, read whole: is it that very object?
               Where the verdict is another porter's, and none of `--keys`, the parts' rows are proved too
     state     a bucket at a time: which packets are in those parts, by key and content, signed with this porter's key.
-              Only those that a seal states, or whose tailer is retired: nobody can say yet that the others are all
+              Only those that a seal states or renounces, or whose tailer is retired: nobody can say yet that the others
+              are all. Renounced is what a tailer gave up, or wrote when a crash ended its epoch: it may turn up on a
+              disk that comes back, and is archived then as a straggler like any other
     let go    every buck drops the bucket files of which all packets are named, and keeps the others (buck/pruning.py)
 
 Run it twice, or on two hosts at once: what is gone is gone. Killed anywhere, it has at most done less. A buck that was
@@ -171,7 +173,8 @@ class Nameable(NamedTuple):
 def named_in(footers: Sequence[Footer], sealed: Signed, retired: Collection[bytes]) -> Nameable:
     """The packets in these parts, each with how its content begins; no key that two packets share.
 
-    A seal must state it, one of those that bucks have (`sealed`) or parts carry, unless its tailer is `retired`. Pure.
+    A seal must state or renounce it, one of those that bucks have (`sealed`) or parts carry, unless its tailer is
+    `retired`. Pure.
     """
     found: defaultdict[int, Contents] = defaultdict(dict)
     twins: set[tuple[int, tuple[bytes, int], int]] = set()
@@ -185,7 +188,11 @@ def named_in(footers: Sequence[Footer], sealed: Signed, retired: Collection[byte
             content = batch.contents.get(number, stated.get(number, b""))[:CONTENT_SIZE]
             if number in contents or len(content) < CONTENT_SIZE:
                 twins.add((batch.bucket, epoch, number))
-            elif number in stated or batch.tailer in retired:
+            elif (
+                number in stated
+                or batch.tailer in retired
+                or any(signed.is_renounced(*epoch, number) for signed in (sealed, carried))
+            ):
                 contents[number] = content
             else:
                 unsealed[batch.tailer] += 1

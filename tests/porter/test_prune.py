@@ -12,6 +12,7 @@ from porter.prune import Let, named_in, prune
 from porter.signed import Signed
 from protocol.identity import NodeKey
 from protocol.packet import Key
+from protocol.ranges import Ranges
 from protocol.roster import Retirement
 from tests.porter.archiving import HOUR, archive, footers, spread
 from tests.porter.fleet import BUCKET, ENV, WIDTH, FakeBuck, FakeTailer, bucks_of, cluster_of, lines_of, node_key
@@ -77,6 +78,23 @@ async def test_D26_what_no_seal_states_is_not_named_unless_its_tailer_is_retired
     bucks[0].retired.append(word.data)
     (let,), named = await run(bucks, objects)
     assert (len(named), let.named, let.troubles) == (6, 6, {})
+
+
+async def test_D26_what_its_tailer_has_renounced_is_named_once_it_is_archived() -> None:
+    """Given up, or lost in a crash, and then on a disk that came back: no seal will ever state it."""
+    bucks, tailer = fleet(sealed=False)
+    objects = MemoryObjects()
+    stated, late = tailer.packets[:2], tailer.packets[3]
+    lost = {"lost_after": 3, "given_up": Ranges([(2, 3)])}  # 3 may still be stated; 4 and 5 are of after the crash
+    seal = Chain(tailer).seal(stated, until=BUCKET + 7200, closing=True, goodbye=True, **lost)
+    for buck in bucks:
+        buck.seals = [seal.data]
+    _, named = await run(bucks, objects)
+    assert named == set(), "what is not archived is on bucks alone"
+    await archive(bucks, objects)
+    (let,), named = await run(bucks, objects)
+    assert named == {packet.header.key for packet in tailer.packets} - {late.header.key}
+    assert f"1 packets of tailer {tailer.key.node.hex()} are archived, and no seal" in next(iter(let.troubles))
 
 
 async def test_nothing_is_named_before_there_is_a_verdict_and_nothing_in_a_dry_run() -> None:
