@@ -63,7 +63,7 @@ def _chosen(given: argparse.Namespace) -> list[str]:
 
 def write(results: Results, folder: Path) -> None:
     """All pages from the results alone."""
-    pages = {int(path.stem): Page(int(path.stem), results) for path in sorted(TEXT.glob("*.md"))}
+    pages = {int(path.stem): Page(int(path.stem), results) for path in sorted(TEXT.glob("[0-9].md"))}
     for name in MODULES:
         importlib.import_module(f"bench.papers.{name}").fill(results, pages)
     for paper, page in pages.items():

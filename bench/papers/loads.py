@@ -7,12 +7,12 @@ loading comes first is drawn by the seed, the same for all systems.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from bench.measure import Spread
-from bench.papers import full_load, small_load
+from bench.papers import full_load, small_load, where
 from bench.papers.full_load import BEST_KAFKA, BLOBS, KAFKA
 from bench.papers.pages import Page, cell
 from bench.papers.results import Results
@@ -24,8 +24,9 @@ from bench.rivals.rival import Rival, Settings
 from bench.rivals.syslog import Syslog
 
 PAPER = 2
-FULL, SMALL = "full load", "small load"
+FULL, SMALL, WHERE = "full load", "small load", "where the CPU goes"
 IDLE_S, QUICK_IDLE_S = 5.0, 1.0
+LEAST_SHARE = 0.01
 FEW = 2  # repetitions of what takes a minute, or is beside the point
 COMMAND = "`.venv/bin/python -m bench papers --only loads`"
 
@@ -72,6 +73,12 @@ def steps(scale: Scale) -> list[Step]:
         if one.small and not scale.quick:
             run = partial(measure, one, [one.small])
             small.append(Step(PAPER, SMALL, name, run, one.variant, missing, FEW))
+    profiled = {Kafka, Buck} if not scale.quick else set()
+    parts = [where.profile]
+    for one in systems(scale):
+        if one.kind in profiled and one.small:
+            missing = one.kind.missing() or where.missing()
+            full.append(Step(PAPER, WHERE, one.kind.name, partial(measure, one, parts), one.variant, missing, 1))
     return full + small
 
 
@@ -156,6 +163,7 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
     _table(results, page, "loads-idle", NODES, idle)
     header = ["what", "Buck", "the best of Kafka", "Buck / Kafka", "asked for", "reached"]
     page.table("loads-numbers", header, list(_numbers(results)))
+    page.table("loads-where", ["", "side", "what was done", "share of all CPU"], list(_where(results)))
     page.value("loads-differences", _differences(results))
     page.value("loads-command", COMMAND)
 
@@ -223,6 +231,17 @@ def _numbers(results: Results) -> list[list[str]]:
         said = f"{cell(theirs[best])} ({best.prefix})" if best.prefix else cell(theirs[best])
         rows.append([*row, said, f"{ratio:.2f}", f"≤ {number.most:.2g}", "yes" if ratio <= number.most else "**no**"])
     return rows
+
+
+def _where(results: Results) -> Iterator[list[str]]:
+    """Shares of at least a hundredth, the largest first."""
+    for system, variant in results.systems(PAPER, WHERE):
+        for run in results.of(PAPER, WHERE, system, variant):
+            for name, share in run.figures["where"].items():
+                if share >= LEAST_SHARE:
+                    yield [system, *name.split(": ", 1), f"{share:.0%}"]
+        for why in results.absent(PAPER, WHERE, system, variant):
+            yield [system, "", why, ""]
 
 
 def _differences(results: Results) -> str:

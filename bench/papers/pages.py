@@ -55,7 +55,7 @@ class Page:
 
     def write(self, path: Path, text: Path | None = None) -> None:
         """The page, and its plots in the results' folder. ValueError names a place that nothing fills."""
-        template = (text or TEXT / f"{self.paper}.md").read_text()
+        template = whole(text or TEXT / f"{self.paper}.md")
         for name, (figure, caption) in self._plots.items():
             base = plots.save(figure, self.results.folder / "plots" / f"{self.paper}-{name}")
             link = os.path.relpath(base.with_suffix(".svg"), path.parent)
@@ -65,6 +65,18 @@ class Page:
             raise ValueError(f"paper {self.paper}: nothing fills {', '.join(empty)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(PLACE.sub(lambda found: self._parts[found[1]], template))
+
+
+def whole(path: Path) -> str:
+    """A text with its sections: what `2-loads.md` says stands in `2.md` where that says `<!-- loads -->`. ValueError
+    names a section that has no place."""
+    text = path.read_text()
+    for section in sorted(path.parent.glob(f"{path.stem}-*.md")):
+        place = f"<!-- {section.stem.partition('-')[2]} -->"
+        if place not in text:
+            raise ValueError(f"{path.name} has no {place} for {section.name}")
+        text = text.replace(place, section.read_text().strip())
+    return text
 
 
 def cell(value: Spread | None, unit: str = "", why: Sequence[str] = ()) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.papers import full_load, loads, material
+from bench.papers import full_load, loads, material, where
 from bench.papers.pages import Page
 from bench.papers.results import Results, Row
 from bench.papers.small_load import batches
@@ -97,10 +97,38 @@ def test_a_way_is_measured_from_before_its_client_to_what_is_on_disks(tmp_path: 
     assert found == pytest.approx({f"it: {key}": value for key, value in wanted.items()})
 
 
+SAMPLES = """
+ python  100    7f2a ( /usr/lib/libpython3.11.so.1.0)
+ PERF_RECORD_FORK(200:200):(100:100)
+ PERF_RECORD_FORK(100:101):(100:100)
+ kcat 200  7fa0 (/usr/lib/librdkafka.so.1)
+ rdk:broker1 200  ffffffff81b9 ([kernel.kallsyms])
+ PERF_RECORD_FORK(201:201):(200:200)
+ sh 201  7fa0 (/usr/lib/libc.so.6)
+ data-plane-kafk 300  7fa0 (/tmp/perf-300.map)
+ ReplicaFetcherT 300  7fa0 ([unknown])
+ stranger 400  7fa0 (/usr/lib/libzstd.so.1)
+"""
+
+
+def test_samples_are_of_servers_and_of_what_the_harness_started() -> None:
+    found = where.samples(SAMPLES.splitlines(), {300}, 100, by_thread=True)
+    assert found == {
+        ("clients", "librdkafka"): 1,
+        ("clients", "Linux: files, sockets, memory"): 1,
+        ("clients", "libc: copying, memory"): 1,
+        ("servers", "network threads and request handlers"): 1,
+        ("servers", "replicas fetching from leaders"): 1,
+    }
+    assert (
+        where.samples(SAMPLES.splitlines(), {300}, 100, by_thread=False)["servers", "other, or not to be placed"] == 2
+    )
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 TEXT = "{{loads-full}}\n\n{{loads-small}}\n\n{{loads-idle}}\n\n{{loads-numbers}}\n\n"
-TEXT += "{{loads-differences}} {{loads-command}}"
+TEXT += "{{loads-where}}\n\n{{loads-differences}} {{loads-command}}"
 
 
 def page_of(results: Results, folder: Path) -> str:
@@ -142,11 +170,12 @@ def test_a_page_of_no_results_says_so(tmp_path: Path) -> None:
     assert "yes" not in text
 
 
-@pytest.mark.parametrize(("quick", "names"), [(True, {loads.FULL}), (False, {loads.FULL, loads.SMALL})])
+@pytest.mark.parametrize(("quick", "names"), [(True, {loads.FULL}), (False, {loads.FULL, loads.SMALL, loads.WHERE})])
 def test_each_system_has_its_steps_and_is_told_if_it_is_missing(
     monkeypatch: pytest.MonkeyPatch, quick: bool, names: set[str]
 ) -> None:
     monkeypatch.setattr(loads.Kafka, "missing", lambda: "it is not here")
+    monkeypatch.setattr(loads.where, "missing", lambda: "")
     found = loads.steps(Scale.of(quick, []))
     assert {step.name for step in found} == names
     assert {step.system for step in found} == {"kafka", "nats", "rsyslog", "buck"}

@@ -272,3 +272,12 @@ def test_the_command_refuses_what_is_not_there(
         commands.papers(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_section_of_its_own_file_stands_at_its_place_and_one_without_a_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "2.md").write_text("# Two\n\n<!-- loads -->\n\nend\n")
+    (tmp_path / "2-loads.md").write_text("### Loads\n{{one}}\n")
+    assert pages.whole(tmp_path / "2.md") == "# Two\n\n### Loads\n{{one}}\n\nend\n"
+    (tmp_path / "2-fleet.md").write_text("far")
+    with pytest.raises(ValueError, match=r"2.md has no <!-- fleet --> for 2-fleet.md"):
+        pages.whole(tmp_path / "2.md")
