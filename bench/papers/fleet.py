@@ -144,7 +144,7 @@ def _window(page: Page, figures: Figures) -> None:
         page.value("fleet-burst", f"{max(window['all']) / (sum(steady) / len(steady)):.1f}")
     fleet = f"{figures['window_tailers']:,} tailers with a packet every {PACKET_S:g} s"
     dead = f"{WINDOW_BUCKS} bucks of which one dies for ever after {DIES_S:g} s"
-    page.plot("fleet-window", figure, f"A window of time and its end, {fleet}, {dead}")
+    page.plot("fleet-window", figure, f"The packets of one window of time, {fleet}, {dead}")
 
 
 def _window_lines(puts: Axes, again: Axes, window: dict[str, list[int]]) -> None:
@@ -176,7 +176,7 @@ def _loss(page: Page) -> None:
     for bucks in sorted({size[0] for size in SIZES if size[0] > 3}):
         stored = 10_000 * TAILER_BYTES * 3 * ARCHIVE_H * 3600 / bucks
         seconds = fleet_exact.repair_s(stored, bucks, rate)
-        line = [f"{bucks:,}", f"{seconds:,.0f} s"]
+        line = [f"{bucks:,}", f"{seconds:,.1f} s"]
         for one, unrepaired in years.items():
             for repair in (unrepaired, seconds / 3600 / fleet_exact.YEAR_H):
                 chance = fleet_exact.within_a_year(fleet_exact.years_to_disaster(bucks, 3, one, repair))

@@ -85,7 +85,8 @@ def steps(scale: Scale) -> list[Step]:
 def measure(system: System, parts: Sequence[Part], room: Room) -> Figures:
     """A cluster from its start to its end."""
     with system.kind(room.folder / "cluster", system.settings) as rival:
-        figures: Figures = {"ready_s": rival.start(system.nodes), "differences": rival.differences()}
+        figures: Figures = {"quick": room.scale.quick, "ready_s": rival.start(system.nodes)}
+        figures["differences"] = rival.differences()
         cpu, begin = rival.cpu_s(), time.monotonic()
         time.sleep(QUICK_IDLE_S if room.scale.quick else IDLE_S)
         figures["idle_cpu_percent"] = (rival.cpu_s() - cpu) / (time.monotonic() - begin) * 100
@@ -181,8 +182,10 @@ def _table(results: Results, page: Page, name: str, lines: Sequence[Line], colum
     rows = []
     for line in lines:
         spreads = [found(results, line, key) for _, key in columns]
-        why = results.absent(PAPER, FULL, line.system, line.variant) if not any(spreads) else ["not measured"]
-        rows.append([line.words, *(cell(spread, why=why) for spread in spreads), str(_times(results, line))])
+        cells = [cell(spread) if spread else "" for spread in spreads]
+        if not any(spreads):
+            cells[0] = cell(None, why=results.absent(PAPER, FULL, line.system, line.variant))
+        rows.append([line.words, *cells, str(_times(results, line))])
     page.table(name, ["", *(head for head, _ in columns), "runs"], rows)
 
 
@@ -218,7 +221,9 @@ NUMBERS = [
 
 
 def _numbers(results: Results) -> list[list[str]]:
+    """Where a figure of a quick run takes part, nothing is judged."""
     rows = []
+    quick = any(run.figures.get("quick") for step in (FULL, SMALL) for run in results.of(PAPER, step))
     for number in NUMBERS:
         ours = found(results, number.buck, number.key)
         theirs = {line: spread for line in number.kafka if (spread := found(results, line, number.key)) is not None}
@@ -229,7 +234,8 @@ def _numbers(results: Results) -> list[list[str]]:
         best = min(theirs, key=lambda line: theirs[line].median)
         ratio = ours.median / theirs[best].median
         said = f"{cell(theirs[best])} ({best.prefix})" if best.prefix else cell(theirs[best])
-        rows.append([*row, said, f"{ratio:.2f}", f"≤ {number.most:.2g}", "yes" if ratio <= number.most else "**no**"])
+        reached = "not judged" if quick else "yes" if ratio <= number.most else "**no**"
+        rows.append([*row, said, f"{ratio:.2f}", f"≤ {number.most:.2g}", reached])
     return rows
 
 

@@ -162,6 +162,10 @@ def test_the_page_compares_with_the_best_of_kafka_and_says_what_is_not_reached(t
     assert "| the same, two copies | 3 | not measured |" in text
     assert "no nats-server" in text
     assert "* buck: it costs 3.0." in text
+    results.add(Row(2, loads.FULL, "buck", "", 1), buck | {"quick": True}, 1, 1.0)
+    text = page_of(results, tmp_path)
+    assert "**no**" not in text
+    assert "yes" not in text
 
 
 def test_a_page_of_no_results_says_so(tmp_path: Path) -> None:
