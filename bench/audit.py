@@ -27,7 +27,7 @@ import numpy as np
 import trio
 
 from bench import corpus
-from bench.measure import here, spread
+from bench.measure import Spent, here, spread
 from bench.options import Options
 from bench.packing import Sender, packets
 from bench.report import Row
@@ -91,7 +91,7 @@ def run(options: Options) -> list[Row]:
     """All of it."""
     folder = options.folder / "audit"
     shutil.rmtree(folder, ignore_errors=True)
-    fleet = [list(_chain(key_of(f"audit{i}"), i)) for i in range(TAILERS)]
+    fleet = day(TAILERS)
     size = sum(len(seal.data) for chain in fleet for seal in chain)
     print(f"   {TAILERS * BUCKETS * EACH:,} packets, {size / 1e6:.0f} MB of seals")
     folder.mkdir(parents=True)
@@ -99,6 +99,11 @@ def run(options: Options) -> list[Row]:
 
 
 # --- a day ------------------------------------------------------------------------------------------------------------
+
+
+def day(tailers: int) -> list[list[Seal]]:
+    """The seals of so many tailers."""
+    return [list(_chain(key_of(f"audit{i}"), i)) for i in range(tailers)]
 
 
 def _chain(key: NodeKey, seed: int) -> Iterator[Seal]:
@@ -177,7 +182,8 @@ class Bucks:
         raise AssertionError(message)
 
 
-def _of_bucks(fleet: list[list[Seal]], runs: int) -> list[Row]:
+def of_bucks(fleet: list[list[Seal]], runs: int) -> list[Spent]:
+    """What the porter uses to audit this day from bucks, each time."""
     process, addresses = Bucks(fleet).start()
     done: list[Audit] = []
 
@@ -193,6 +199,11 @@ def _of_bucks(fleet: list[list[Seal]], runs: int) -> list[Row]:
     finally:
         process.kill()
     assert {one.verdict.state for one in done} == {"complete"}, done[0].troubles
+    return spent
+
+
+def _of_bucks(fleet: list[list[Seal]], runs: int) -> list[Row]:
+    spent = of_bucks(fleet, runs)
     cpu = spread([one.cpu_s for one in spent])
     return [
         Row("audit", "a day of 50 tailers, from bucks: CPU", cpu, "s", most=15.0),
@@ -243,16 +254,20 @@ class Cost(NamedTuple):
     floor: float  # of that the digests in seals alone
 
 
-def _bytes(folder: Path) -> list[Row]:
-    """One tailer's proof against what is stored."""
+def rates(folder: Path) -> dict[str, Cost]:
+    """One tailer's proof against what is stored, at two rates."""
     lines = corpus.SHARED / "loghub_full/Linux.log"
     data = lines.read_bytes()
     fast = b"".join(islice(cycle([data]), FAST_RAW * FAST_PACKETS // len(data) + 1))[: FAST_RAW * FAST_PACKETS]
     few = b"".join(islice(cycle(data.splitlines(keepends=True)), SLOW_LINES * SLOW_PACKETS * SLOW_BUCKETS))
     at_speed = _cost(folder, fast, FAST_RAW, 600)
     slow = _cost(folder, few, len(few) // (SLOW_PACKETS * SLOW_BUCKETS), SLOW_PACKETS)
+    return {"1 MB/s": at_speed, "10 lines/s": slow}
+
+
+def _bytes(folder: Path) -> list[Row]:
     rows: list[Row] = []
-    for what, cost, most in (("1 MB/s", at_speed, 0.5), ("10 lines/s", slow, 5.0)):
+    for (what, cost), most in zip(rates(folder).items(), (0.5, 5.0), strict=True):
         rows += [
             Row("audit", f"seals and receipts of what bucks store, {what}", spread([100 * cost.bucks]), "%", most=most),
             Row("audit", f"the same and digests in packets, {what}", spread([100 * cost.with_digests]), "%"),

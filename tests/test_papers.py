@@ -7,16 +7,17 @@ from random import Random
 
 import pytest
 
-from bench.papers import events, faults, fleet_exact, loads
+from bench.papers import carry, events, expected, faults, fleet_exact, loads, mixed, syncs
 from bench.papers.faults import Plan
 from bench.papers.placements import table
 from bench.papers.steps import Figures, Room, Scale
-from bench.rivals import nets
+from bench.rivals import lines, nets
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka
 from bench.rivals.nats import Nats
 from bench.rivals.rival import Rival, Settings
 
+RAW = 16_000_000
 QUICK = Scale.of(True, [])
 
 
@@ -93,3 +94,27 @@ def test_a_store_without_a_master_carries_the_same_lines_for_less(tmp_path: Path
     assert ours < 0.7 * (kafka["kcat: cpu_s_per_gb"] - kafka["kcat: start_cpu_s_per_gb"])
     assert buck["idle_rss_mb"] < 0.5 * kafka["idle_rss_mb"]
     assert buck["ready_s"] < kafka["ready_s"]
+
+
+@pytest.mark.slow
+def test_durability_chosen_per_message_removes_most_replication_and_syncs(tmp_path: Path, shared_data: Path) -> None:
+    """DESIGN §1, claim 1: "chosen per message, it removes most of the copies and disk syncs that others make for all".
+    The same lines as classes of their own, beside one setting for all."""
+    logs = lines.files()
+    day, warm = (mixed.files(tmp_path / name, logs, size) for name, size in (("day", RAW), ("warm", 200_000)))
+    rival = Buck(tmp_path / "cluster", Settings(mix="each", nets=not nets.missing()))
+    with rival:
+        rival.start(3)
+        found = carry.ways(rival, carry.buck_sender(rival), day, warm, 1)
+
+    def ratio(key: str, beside: str) -> float:
+        return float(found[f"{carry.OWN}: {key}"] / found[f"{beside}: {key}"])
+
+    copies = expected.copies_of({1: 0.60, 3: 0.40}) / 3
+    assert ratio("stored_of_raw", carry.ALL_NORMAL) == pytest.approx(copies, abs=0.1)
+    assert ratio("stored_of_raw", carry.ALL_AUDIT) == pytest.approx(copies, abs=0.1)
+    if not nets.missing():
+        assert ratio("network_of_raw", carry.ALL_NORMAL) == pytest.approx(copies, abs=0.15)
+    if not syncs.missing():
+        base, all_audit, own = (found[f"{way}: syncs"] for way in (carry.ALL_NORMAL, carry.ALL_AUDIT, carry.OWN))
+        assert own - base < 0.6 * (all_audit - base), (base, all_audit, own)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.papers.results import Results, Row
+from bench.rivals import power
 from bench.rivals.process import RivalError
 
 Figures = dict[str, Any]  # units stand in the keys: cpu_s_per_gb, worst_ack_s
@@ -91,6 +92,7 @@ def run(steps: Sequence[Step], scale: Scale, results: Results, folder: Path, say
         if results.has(row):
             continue
         results.begun(row)
+        power.sweep(folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         seed = zlib.crc32(f"{step.paper} {step.name} {repetition}".encode())  # the same for all systems

@@ -1,10 +1,11 @@
 """A real tailer that writes down when it learnt that lines are stored.
 
-    python -m bench.rivals.acking_tailer COPIES FILE run ...
+    python -m bench.rivals.acking_tailer FILE run ...
 
 Everything is the product's own. Only three of its methods are listened to: a packet that gets its place in the journal,
 or is loaded from it, says what is in it, and a buck's acknowledgement that is noted says who holds it. With the
-acknowledgement that makes COPIES, a line for each stretch of each file in the packet goes to FILE:
+acknowledgement that makes as many copies as the packet's class asks for at once, a line for each stretch of each file
+in the packet goes to FILE:
 
     TIME FIRST END PATH        nanoseconds of the monotonic clock, offsets in the file
 """
@@ -22,7 +23,7 @@ from tailer.journal import Journal
 from tailer.ledger import Entry, Ledger, Slot
 
 
-def listen(copies: int, out: int) -> None:
+def listen(out: int) -> None:
     """From now on, of every journal of this process."""
     headers: dict[Slot, Header] = {}
     append, load, note_stored = Journal.append, Journal.load, Ledger.note_stored
@@ -34,14 +35,15 @@ def listen(copies: int, out: int) -> None:
 
     def loaded(journal: Journal, entry: Entry) -> Packet | None:
         packet = load(journal, entry)
-        if packet is not None and len(entry.stored) < copies:
+        if packet is not None and len(entry.stored) < packet.header.kind.copies:
             headers[entry.slot] = packet.header
         return packet
 
     def noted(ledger: Ledger, entry: Entry, node: bytes, synced: bool = False) -> None:
         note_stored(ledger, entry, node, synced)
-        header = headers.pop(entry.slot, None) if len(entry.stored) >= copies else None
-        if header is not None:
+        header = headers.get(entry.slot)
+        if header is not None and len(entry.stored) >= header.kind.copies:
+            del headers[entry.slot]
             now = time.monotonic_ns()
             lines = [
                 b"%d %d %d %s\n" % (now, run.first, run.end, header.streams[run.stream].path) for run in header.runs
@@ -57,6 +59,6 @@ def listen(copies: int, out: int) -> None:
 
 
 if __name__ == "__main__":
-    listen(int(sys.argv[1]), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
-    del sys.argv[1:3]
+    listen(os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
+    del sys.argv[1:2]
     commands.main()

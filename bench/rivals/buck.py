@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bench.rivals.buck_client import classes
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Loaded, Rival, Settings, weigh
 from bench.stored import Disk as Stored
+from protocol.packet import Header
 
 LOAD_S = 3600.0
 
@@ -116,13 +117,13 @@ class Buck(Rival):
     def load(self, files: Sequence[Path]) -> Loaded:
         """`tailer run --once` at A1 for one or two copies, at A2 for three."""
         raw, lines = weigh(files)
-        before = self._held()
+        before = self.held()
         begin = time.monotonic()
         program = self._tailer_once(files, "A2" if self.settings.copies == 3 else "A1")
         if code := program.wait(LOAD_S):
             raise RivalError(f"the tailer ended with {code}:\n{program.log_end()}")
         seconds = time.monotonic() - begin
-        held = self._held() - before
+        held = self.held() - before
         if held < lines:
             raise RivalError(f"the tailer was given {lines} lines and the bucks hold {held}")
         return Loaded(seconds, program.usage().cpu_s, raw, lines, held)
@@ -134,8 +135,11 @@ class Buck(Rival):
         started = self.cluster.tailer("--config", str(config), "--once", "--level", level, *map(str, files), name=name)
         return Program(started.name, started.popen, started.log)
 
-    def _held(self) -> int:
+    def held(self) -> int:
         """How many events the packets on all disks hold, each packet counted once."""
+        return sum(header.count for header in self.packets())
+
+    def packets(self) -> Collection[Header]:
+        """What is on all disks, each packet once."""
         disks = [folder for i in range(len(self.nodes)) for folder in self.cluster.disk_folders(i)]
-        counts = {header.key: header.count for folder in disks for header, _ in Stored(folder).fresh()}
-        return sum(counts.values())
+        return {header.key: header for folder in disks for header, _ in Stored(folder).fresh()}.values()

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import trio
 
+from bench.rivals import mix
 from bench.rivals.client import END_S, LOOK_S, Asked, main, ready
 from bench.rivals.lines import Log, Pacer
-from bench.rivals.rival import Settings
+from bench.rivals.rival import READY_S, Settings
 from porter.live import Shown, Viewer
 from porter.settings import PorterSettings
 from protocol.identity import NodeKey
@@ -35,8 +36,18 @@ class Acks:
         path.touch()
         self._file, self._log = path.open("rb"), log
         self._ends: dict[bytes, dict[int, tuple[int, int]]] = {}  # by path and offset: sender and number
+        self._file.seek(0, os.SEEK_END)
         self._torn = b""
         self.waiting = 0
+
+    def until_any(self, tailer: subprocess.Popen[bytes]) -> None:
+        """Wait for the first line: the tailer has come up and its way is open. Other systems' senders are connected,
+        too, before their events' time begins. RuntimeError if that doesn't come."""
+        deadline = time.monotonic() + READY_S
+        while not self._file.peek(1):
+            if tailer.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the tailer has brought nothing within {READY_S:.0f} s, or ended: {tailer.poll()}")
+            time.sleep(LOOK_S)
 
     def sent(self, path: bytes, start: int, sender: int, number: int) -> None:
         self._ends.setdefault(path, {})[start] = sender, number
@@ -60,7 +71,11 @@ def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
     acks = Acks(folder / "acks", log)
     paths = [folder / f"{sender}.log" for sender in pacer.names]
     files = {sender: path.open("ab", buffering=0) for sender, path in zip(pacer.names, paths, strict=True)}
-    with _tailer(asked, folder, paths) as tailer:
+    opening = folder / "opening.log"
+    with opening.open("ab") as file:
+        file.write(b"a line that opens the way\n")
+    with _tailer(asked, folder, [opening], paths) as tailer:
+        acks.until_any(tailer)
         ready()
         pacer.begin()
         while not asked.ended.is_set() and tailer.poll() is None:
@@ -82,30 +97,29 @@ def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
         tailer.wait(STOP_S)
 
 
-def _tailer(asked: Asked, folder: Path, paths: list[Path]) -> subprocess.Popen[bytes]:
+def _tailer(asked: Asked, folder: Path, other: list[Path], paths: list[Path]) -> subprocess.Popen[bytes]:
     config = folder / "tailer.toml"
-    config.write_text(classes(asked.settings))
+    config.write_text(_mixed(asked.settings.mix, paths) if asked.settings.mix else classes(asked.settings))
     command = [
         sys.executable,
         "-m",
         "bench.rivals.acking_tailer",
-        str(acks(asked.settings)),
         str(folder / "acks"),
         "run",
     ]
     command += ["--config", str(config), "--journal", str(folder / "journal"), "--from", "head", *_clear(asked)]
     for address in asked.to:
         command += ["--to", address]
-    return subprocess.Popen([*command, *map(str, paths)], stdin=subprocess.DEVNULL)
+    return subprocess.Popen([*command, *map(str, other + paths)], stdin=subprocess.DEVNULL)
 
 
 def _clear(asked: Asked) -> list[str]:
     return ["--insecure"] if asked.settings.nets else []
 
 
-def acks(settings: Settings) -> int:
-    """So many bucks must say that they hold an event before it counts as acknowledged."""
-    return settings.copies if settings.sync == "each" else settings.acks
+def _mixed(name: str, paths: list[Path]) -> str:
+    """A class for each sender's file."""
+    return mix.rules({str(path): mix.of(name, int(path.stem)) for path in paths})
 
 
 def classes(settings: Settings) -> str:

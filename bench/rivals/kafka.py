@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
-from bench.rivals import kafka_jars
+from bench.rivals import kafka_jars, mix
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
 
@@ -107,7 +107,7 @@ class Kafka(Rival):
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes[:-1] + b"\0").decode().rstrip("=").replace("-", "_")
         formatting = []
         for i in range(count):
-            self.data(i).mkdir(parents=True)
+            self.data(i).mkdir(parents=True, exist_ok=True)
             self._properties(i).write_text(self._configuration(i, count))
             words = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties(i))]
             formatting.append(Program.start(f"format {i}", self._java("-Xmx128m", *words), self._log(i)))
@@ -181,6 +181,11 @@ replica.fetch.max.bytes=8388608
             NewTopic(TOPIC, one.partitions, one.copies, config=config),
             NewTopic("ready", 1, one.copies, config=config),
         ]
+        for kind in mix.CLASSES if one.mix else ():
+            config = {"min.insync.replicas": str(min(2, kind.replicas))} | (
+                {"flush.messages": "1"} if kind.sync else {}
+            )
+            topics.append(NewTopic(kind.name, one.partitions, kind.replicas, config=config))
         for future in self._admin.create_topics(topics, operation_timeout=30).values():
             future.result()
         while not all(self._in_sync(i) for i in range(len(self.nodes))):
@@ -228,13 +233,17 @@ replica.fetch.max.bytes=8388608
         """Is this node among the replicas in sync wherever it is a replica?"""
         from confluent_kafka import KafkaException
 
-        from bench.rivals.kafka_client import TOPIC
+        from bench.rivals.kafka_client import TOPIC, topics
 
         assert self._admin is not None
         try:
-            partitions = self._admin.list_topics(TOPIC, timeout=ASK_S).topics[TOPIC].partitions.values()
+            known = self._admin.list_topics(timeout=ASK_S).topics
         except KafkaException:
             return False
+        names = {TOPIC, *topics(self.settings)}
+        if not names <= set(known):
+            return False
+        partitions = [one for name in names for one in known[name].partitions.values()]
         return bool(partitions) and all(i + 1 in one.isrs for one in partitions if i + 1 in one.replicas)
 
     # --- clients -----------------------------------------------------------------------------------------------------
@@ -246,7 +255,7 @@ replica.fetch.max.bytes=8388608
         """By kcat (C; several files come through `cat`, which isn't counted), Kafka's own perf tool in Java (one file:
         it draws as many of its lines at random), or the client in Python."""
         raw, lines = weigh(files)
-        before = self._held()
+        before = self.held()
         begin = time.monotonic()
         if tool == "kcat":
             used = self._kcat(files)
@@ -256,7 +265,7 @@ replica.fetch.max.bytes=8388608
                 raise RivalError(f"{program.name} failed:\n{program.log_end()}")
             used = program.usage().cpu_s
         seconds = time.monotonic() - begin
-        held = self._held() - before
+        held = self.held() - before
         if held < lines:
             raise RivalError(f"kafka was given {lines} lines by {tool} and holds {held}")
         return Loaded(seconds, used, raw, lines, held)
@@ -295,13 +304,16 @@ replica.fetch.max.bytes=8388608
         command = [sys.executable, "-m", "bench.rivals.kafka_client", "load", *words, "--settings"]
         return Program.start("load", [*command, self.settings.as_json(), *files], self.folder / "load.log")
 
-    def _held(self) -> int:
+    def held(self) -> int:
         """How many events all partitions hold together."""
         from confluent_kafka import Consumer, TopicPartition
 
+        from bench.rivals.kafka_client import TOPIC, topics
+
         consumer = Consumer({"bootstrap.servers": ",".join(self.addresses()), "group.id": uuid.uuid4().hex})
         try:
-            partitions = [TopicPartition("events", i) for i in range(self.settings.partitions)]
+            names = {TOPIC, *topics(self.settings)}
+            partitions = [TopicPartition(name, i) for name in names for i in range(self.settings.partitions)]
             return sum(consumer.get_watermark_offsets(one, ASK_S * 5)[1] for one in partitions)
         finally:
             consumer.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
+from bench.rivals import mix
 from bench.rivals.client import END_S, LOOK_S, Asked, main, ready
 from bench.rivals.lines import Log, Pacer
 from bench.rivals.rival import Settings
@@ -38,6 +39,11 @@ def producer_settings(servers: str, settings: Settings) -> dict[str, Any]:
     return given
 
 
+def topics(settings: Settings) -> list[str]:
+    """What is sent to and read."""
+    return [kind.name for kind in mix.CLASSES] if settings.mix else [TOPIC]
+
+
 def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
     """Send what is due; an acknowledgement is noted when librdkafka reports it, looked for every millisecond."""
     producer = Producer(producer_settings(asked.servers, asked.settings))
@@ -48,14 +54,16 @@ def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
         else:
             log.failed(sender, number, str(error))
 
-    producer.list_topics(TOPIC, timeout=10)  # connected, and it knows who leads
+    for topic in topics(asked.settings):
+        producer.list_topics(topic, timeout=10)  # connected, and it knows who leads
     ready()
     pacer.begin()
     while not asked.ended.is_set():
         for event in pacer.due():
             log.sent(event)
             key = str(event.sender) if asked.settings.keyed else None
-            _produce(producer, event.line, key, partial(told, event.sender, event.number))
+            topic = mix.of(asked.settings.mix, event.sender).name if asked.settings.mix else TOPIC
+            _produce(producer, topic, event.line, key, partial(told, event.sender, event.number))
         producer.poll(LOOK_S)
         log.flush()
     producer.flush(END_S)
@@ -74,7 +82,7 @@ def load(asked: Asked, files: Sequence[Path]) -> None:
         with path.open("rb") as file:
             for number, line in enumerate(file):
                 if text := line.removesuffix(b"\n"):
-                    _produce(producer, text, None, told)
+                    _produce(producer, TOPIC, text, None, told)
                 if number % 1000 == 0:
                     producer.poll(0)
     left = producer.flush(END_S)
@@ -84,10 +92,12 @@ def load(asked: Asked, files: Sequence[Path]) -> None:
         )
 
 
-def _produce(producer: Producer, line: bytes, key: str | None, told: Callable[[Any, Message], None]) -> None:
+def _produce(
+    producer: Producer, topic: str, line: bytes, key: str | None, told: Callable[[Any, Message], None]
+) -> None:
     while True:
         try:
-            producer.produce(TOPIC, line, key, on_delivery=told)
+            producer.produce(topic, line, key, on_delivery=told)
             return
         except BufferError:  # its queue is full: the events are held up here, and their time is running
             producer.poll(LOOK_S)
@@ -99,24 +109,27 @@ def consume(asked: Asked, log: Log) -> None:
     if asked.settings.timeouts == "tuned":
         given |= TUNED
     consumer = Consumer(given)
-    consumer.assign([TopicPartition(TOPIC, i, OFFSET_BEGINNING) for i in range(asked.settings.partitions)])
-    ends = _ends(consumer, asked.settings.partitions) if asked.past else {}
+    places = [(topic, i) for topic in topics(asked.settings) for i in range(asked.settings.partitions)]
+    consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+    ends = _ends(consumer, places) if asked.past else {}
     ready()
     while ends or not (asked.past or asked.ended.is_set()):
         messages = [one for one in consumer.consume(READ_AT_ONCE, 0.05) if one.error() is None]
         log.read(message.value() or b"" for message in messages)
         log.flush()
         for message in messages:
-            place, offset = message.partition(), message.offset()
-            if place is not None and offset is not None and offset + 1 >= ends.get(place, sys.maxsize):
-                del ends[place]
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            if topic is None or partition is None or offset is None:
+                continue
+            if offset + 1 >= ends.get((topic, partition), sys.maxsize):
+                del ends[topic, partition]
     consumer.close()
 
 
-def _ends(consumer: Consumer, partitions: int) -> dict[int, int]:
+def _ends(consumer: Consumer, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Where each partition that holds anything ends now."""
-    found = {i: consumer.get_watermark_offsets(TopicPartition(TOPIC, i), 10)[1] for i in range(partitions)}
-    return {i: end for i, end in found.items() if end}
+    found = {place: consumer.get_watermark_offsets(TopicPartition(*place), 10)[1] for place in places}
+    return {place: end for place, end in found.items() if end}
 
 
 if __name__ == "__main__":

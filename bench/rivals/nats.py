@@ -71,7 +71,7 @@ class Nats(Rival):
         sync = "always" if self.settings.sync == "each" else "2m"
         for i in range(count):
             client, inner, health = self._ports[EACH_PORTS * i : EACH_PORTS * (i + 1)]
-            self.data(i).mkdir(parents=True)
+            self.data(i).mkdir(parents=True, exist_ok=True)
             text = f"""server_name: node{i}
 listen: "{self.hosts[i]}:{client}"
 http: "{self.hosts[i]}:{health}"

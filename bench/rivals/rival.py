@@ -32,6 +32,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from bench.cluster import Usage
 from bench.rivals import nets
+from bench.rivals.mix import MIXES
+from bench.rivals.power import Disks
 from bench.rivals.process import Client, Program, RivalError
 
 READY_S = 90.0
@@ -55,11 +57,14 @@ class Settings:
     batch_bytes: int = 1_000_000
     timeouts: Literal["default", "tuned"] = "default"
     nets: bool = False  # each node in a network namespace of its own
+    mix: str = ""  # of mix.py: paced senders send events of these classes, whatever the rest says
 
     def __post_init__(self) -> None:
         for name, least, most in (("partitions", 1, 1000), ("linger_ms", 0, 60_000), ("batch_bytes", 1, 8 << 20)):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}: from {least} to {most} are possible")
+        if self.mix and self.mix not in MIXES:
+            raise ValueError(f"mix is {self.mix}: there are {', '.join(MIXES)}")
 
     @property
     def acks(self) -> int:
@@ -99,6 +104,7 @@ class Rival(ABC):
         self._ended: list[list[Usage]] = []  # of each node, what its dead processes have used
         self.hosts: list[str] = []  # the address that each node listens at
         self._nets: nets.Nets | None = None
+        self.disks: Disks | None = None  # to be set before `start` where nodes are to lose their power
 
     # --- what each system says ---------------------------------------------------------------------------------------
 
@@ -173,6 +179,9 @@ class Rival(ABC):
             self._nets = nets.Nets(count)
             self.hosts = self._nets.addresses
         try:
+            if self.disks:
+                for i in range(count):
+                    self.disks.mount(i, self.data(i))
             self.prepare(count)
             begin = time.monotonic()
             self._ended = [[] for _ in range(count)]
@@ -189,7 +198,8 @@ class Rival(ABC):
             self.nodes.append(self.launch(i))
 
     def stop(self) -> None:
-        """End all nodes, politely first. Data, logs and what was used remain; a second time does nothing."""
+        """End all nodes, politely first. Logs, what was used, and data but for those on `disks` remain; a second time
+        does nothing."""
         try:
             if self._nets is not None:
                 self._nets.heal_all()
@@ -197,6 +207,8 @@ class Rival(ABC):
         finally:
             if self._nets is not None:
                 self._nets.close()
+            if self.disks is not None:
+                self.disks.close()
 
     def _stop_nodes(self) -> None:
         for node in self.nodes:
@@ -215,6 +227,17 @@ class Rival(ABC):
     def kill(self, i: int) -> None:
         """SIGKILL, a frozen one too."""
         self.nodes[i].kill()
+
+    def cut_power(self, chosen: Sequence[int]) -> None:
+        """The power of these nodes goes at once: what their disks weren't given is lost. `restart` starts them again.
+        Theirs are the `disks`."""
+        assert self.disks is not None
+        for i in chosen:
+            self.disks.cut(i)
+        for i in chosen:
+            self.kill(i)
+        for i in chosen:
+            self.disks.restore(i)
 
     def freeze(self, i: int) -> None:
         """SIGSTOP: it holds its connections and says nothing."""
@@ -248,14 +271,18 @@ class Rival(ABC):
         """What a node's command begins with."""
         return self._nets.prefix(i) if self._nets is not None else []
 
-    def restart(self, i: int) -> float:
-        """Start a node again that was killed, or stop one that runs first. Seconds until it takes part again."""
-        if self.nodes[i].running():
-            self.nodes[i].stop()
-        self._ended[i].append(self.nodes[i].usage())
+    def restart(self, *chosen: int) -> float:
+        """Start nodes again that were killed, or stop those that run first: all of them together. Seconds until all
+        take part again."""
+        for i in chosen:
+            if self.nodes[i].running():
+                self.nodes[i].stop()
+            self._ended[i].append(self.nodes[i].usage())
         begin = time.monotonic()
-        self.nodes[i] = self.launch(i)
-        self.until_serving(i, begin + READY_S)
+        for i in chosen:
+            self.nodes[i] = self.launch(i)
+        for i in chosen:
+            self.until_serving(i, begin + READY_S)
         return time.monotonic() - begin
 
     def leader(self) -> int | None:
