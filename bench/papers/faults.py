@@ -22,7 +22,7 @@ from bench.rivals.rival import Rival
 
 NODES, SENDERS = 3, 6
 NODES_OF = {"rsyslog": 2}  # every receiver has everything: two of them are two copies
-BEFORE_S, WIDTH_S = 2.0, 0.5  # what the plots show before a fault; a point of theirs
+BEFORE_S, WIDTH_S = 2.0, 1.0  # what the plots show before a fault; a point of theirs
 QUIET_S, SETTLE_S = 2.0, 40.0
 PLANTED, PLANTED_S = 90, 0.5  # the sender whose events are given twice, and how long it sends
 FAULTS = ("kill", "stop", "cut", "rolling")

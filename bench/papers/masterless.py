@@ -38,7 +38,9 @@ TITLES = {
     "rolling": "all restarted in turn",
 }
 MB, MS = 1e6, 1e3
-ONCE = "left out: the quick run starts each system once, with the time-outs that make it faster"
+CALM = {"ready_s": 1, "idle_rss": 1 / MB, "calm_ack_p50_s": MS, "calm_frames_per_event": 1,
+        "calm_received_per_event": 1, "calm_cpu_share": 1}  # fmt: skip
+ONCE = "the quick run starts each system once, with the time-outs that make it faster"
 
 
 def steps(scale: Scale) -> list[Step]:
@@ -66,39 +68,37 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
     if (page := pages.get(PAPER)) is None:
         return
     asked = _Asked(results)
-    page.table(
-        "gaps",
-        ["system", *(f"{title}: no ack at all, slowest event (s)" for title in TITLES.values())],
-        [[name, *(asked.pair(which, f"{fault}_gap_s", f"{fault}_worst_s") for fault in TITLES)]
-         for name, which in asked.rows()],
-    )  # fmt: skip
-    page.table(
-        "judged",
-        ["system", "acknowledged", "lost", "read twice", "never sent", "neither acknowledged nor there", "verdicts",
-         "the judge sees a planted loss, duplicate, phantom"],
-        [[name, *(asked.total(which, key) for key in ("acked", "lost", "duplicates", "phantoms", "torn")),
-          asked.verdicts(which), asked.verified(which)] for name, which in asked.rows()],
-    )  # fmt: skip
-    page.table(
-        "returning",
-        ["system", "back after (s)", "extra MB received by all nodes", "extra CPU of all nodes (s)"],
-        [[name, asked.cell(which, "kill_back_s"), asked.cell(which, "return_received", 1 / MB),
-          asked.cell(which, "return_cpu_s")] for name, which in asked.rows()],
-    )  # fmt: skip
-    page.table(
-        "calm",
-        ["system", "ready after (s)", "idle memory of all nodes (MB)", "due to ack, median (ms)",
-         "frames to nodes an event", "bytes to nodes an event", "CPU of the nodes (cores)"],
-        [[name, *(asked.cell(which, key, factor) for key, factor in (
-            ("ready_s", 1), ("idle_rss", 1 / MB), ("calm_ack_p50_s", MS), ("calm_frames_per_event", 1),
-            ("calm_received_per_event", 1), ("calm_cpu_share", 1)))] for name, which in asked.rows()],
-    )  # fmt: skip
+    tables: dict[str, tuple[list[str], Callable[[tuple[str, str]], list[str]]]] = {
+        "gaps": (
+            [f"{title}: no ack at all, slowest event (s)" for title in TITLES.values()],
+            lambda which: [asked.pair(which, f"{fault}_gap_s", f"{fault}_worst_s") for fault in TITLES],
+        ),
+        "judged": (
+            ["acknowledged", "lost", "read twice", "never sent", "neither acknowledged nor there", "verdicts",
+             "the judge sees a planted loss, duplicate, phantom"],
+            lambda which: [*(asked.total(which, key) for key in ("acked", "lost", "duplicates", "phantoms", "torn")),
+                           asked.verdicts(which), asked.verified(which)],
+        ),
+        "returning": (
+            ["back after (s)", "extra MB received by all nodes", "extra CPU of all nodes (s)"],
+            lambda which: [asked.cell(which, "kill_back_s"), asked.cell(which, "return_received", 1 / MB),
+                           asked.cell(which, "return_cpu_s")],
+        ),
+        "calm": (
+            ["ready after (s)", "idle memory of all nodes (MB)", "due to ack, median (ms)",
+             "frames to nodes an event", "bytes to nodes an event", "CPU of the nodes (cores)"],
+            lambda which: [asked.cell(which, key, factor) for key, factor in CALM.items()],
+        ),
+    }  # fmt: skip
+    for table, (header, cells) in tables.items():
+        page.table(table, ["system", *header], [asked.row(name, which, cells) for name, which in asked.rows()])
     _placements(page)
     page.plot("faults", draw(results), "Events acknowledged a second, and what the slowest event waited that fell due"
               " then, around each fault; the last repetition of each system, all at the same rate and on the same"
               " clock.")  # fmt: skip
-    for name, key, factor in (("worst", "kill_worst_s", 8.0), ("memory", "idle_rss", 5.0), ("ready", "ready_s", 10.0)):
-        page.value(f"{name} beside the best", asked.beside(key, factor))
+    page.value("worst beside the best", asked.beside("kill_worst_s", 8.0, ("kafka", "nats")))
+    page.value("memory beside Kafka", asked.beside("idle_rss", 5.0, ("kafka",)))
+    page.value("ready beside Kafka", asked.beside("ready_s", 10.0, ("kafka",)))
     page.value("plan", asked.plan())
     page.value("differences", asked.differences())
 
@@ -139,6 +139,14 @@ class _Asked:
     def _found(self, which: tuple[str, str]) -> list[Found]:
         return self.results.of(PAPER, NAME, *which)
 
+    def row(self, name: str, which: tuple[str, str], cells: Callable[[tuple[str, str]], list[str]]) -> list[str]:
+        """What a system's cells say, or once why there are none."""
+        found = cells(which)
+        if self._found(which):
+            return [name, *found]
+        why = "; ".join(self.results.absent(PAPER, NAME, *which)) or "not measured"
+        return [name, why, *["-"] * (len(found) - 1)]
+
     def total(self, which: tuple[str, str], key: str) -> str:
         found = self._found(which)
         return str(sum(one.figures["judged"][key] for one in found)) if found else self.cell(which, key)
@@ -151,17 +159,19 @@ class _Asked:
         wrong = sorted({key for one in found for key, seen in one.items() if not seen})
         return "not measured" if not found else "yes" if not wrong else f"NOT {', '.join(wrong)}"
 
-    def beside(self, key: str, wanted: float) -> str:
-        """Buck's median beside the least of all others that lost nothing to a missing acknowledgement."""
+    def beside(self, key: str, wanted: float, kinds: tuple[str, ...]) -> str:
+        """Buck's median beside the least of these systems: what it is wanted to be so many times less than."""
         ours = self._spread(("buck", ""), key)
-        others = {name: self._spread(which, key) for name, which in self.rows() if which[0] in ("kafka", "nats")}
+        others = {name: self._spread(which, key) for name, which in self.rows() if which[0] in kinds}
         known = {name: spread.median for name, spread in others.items() if spread is not None}
         if ours is None or not known:
             return "not measured"
         best = min(known, key=lambda name: known[name])
         ratio = ours.median / known[best] if known[best] else float("inf")
         reached = "reached" if ratio <= 1 / wanted else "missed"
-        return f"{ratio:.2g} of {best}'s, the best of Kafka and NATS (wanted: {1 / wanted:.3g} at most, {reached})"
+        return (
+            f"{ratio:.2g} of {best}'s, the best of {' and '.join(kinds)} (wanted: {1 / wanted:.3g} at most, {reached})"
+        )
 
     def plan(self) -> str:
         found = self.results.of(PAPER, NAME)
@@ -184,8 +194,10 @@ class _Asked:
 
 def draw(results: Results) -> Figure:
     """A row a fault: acknowledged events a second on the left, the wait of the slowest on the right."""
-    figure, axes = plots.sheet(len(TITLES), 2, high=8.0)
-    for row, (fault, title) in enumerate(TITLES.items()):
+    keys = {key for one in results.of(PAPER, NAME) for key in one.figures}
+    titles = {fault: title for fault, title in TITLES.items() if f"{fault}_rate" in keys} or TITLES
+    figure, axes = plots.sheet(len(titles), 2, high=1 + 1.8 * len(titles))
+    for row, (fault, title) in enumerate(titles.items()):
         left, right = axes[2 * row : 2 * row + 2]
         turns: dict[str, int] = {}
         for kind, variant, _ in VARIANTS:
