@@ -141,6 +141,7 @@ class Agent:
         self._drafts: deque[Draft] = deque()  # closed, and not in the journal yet
         self._shipping = trio.Lock()
         self._syncing = trio.CancelScope()
+        self._journaled_at = float("-inf")  # what was in files at this time is in the journal
         self._saved_at, self._saved_changes = float("-inf"), 0
 
     async def run(self, stop: trio.Event) -> int:
@@ -253,9 +254,8 @@ class Agent:
                 await self.sender.placed.wait()
 
     def _behind_s(self) -> float:
-        """How long ago all lines were in the journal, if some wait now: in files, or in drafts that find no room."""
-        assert self._inputs is not None
-        return float("inf") if self._drafts else self._inputs.reader.behind_s
+        """How long ago all lines were in the journal that were in files then, as far as is known."""
+        return self.machine.now() - self._journaled_at
 
     async def _append(self, draft: Draft) -> Packet:
         self._save_streams()
@@ -267,8 +267,14 @@ class Agent:
                 await self.journal.wait_for_room(len(draft.body) + HEADER_MAX)
 
     async def _flush(self) -> None:
-        if self._inputs is not None:
+        if self._inputs is None:
+            return
+        clean_at = self._inputs.reader.clean_at  # what is read from here on may be in a builder when this ends
+        try:
             await self._ship(self._inputs.blocks.flush())
+        finally:
+            if not self._drafts:
+                self._journaled_at = clean_at
 
     async def _follow(self, inputs: "Inputs", stop: trio.Event) -> int:
         await unless(stop, inputs.watching.run)

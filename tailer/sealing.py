@@ -52,7 +52,7 @@ class Sealer:
         self.journal = journal
         self.members = members
         self.until = 0  # everything before this second is stated
-        self.behind_s: Callable[[], float] = lambda: 0.0  # 0, or how long ago all lines were in the journal
+        self.behind_s: Callable[[], float] = lambda: 0.0  # how long ago all lines of then were in the journal
         self._holders: dict[int, set[bytes]] = {}
         self._refusals: dict[bytes, str] = {}  # why a buck took none the last time, if that was its answer
 
@@ -100,11 +100,9 @@ class Sealer:
         return True
 
     def _stated(self, now: int) -> int:
-        """The end of the last window that is all in the journal, in seconds: while lines wait, the one before these."""
-        until, behind_s = self._window(now), self.behind_s()
-        if not behind_s:
-            return until
-        before = min(self.journal.chain.until, until)
+        """The end of the last window that is all in the journal, in seconds: not that of now, if files were not looked
+        at since it ended, or lines wait."""
+        before, behind_s = min(self.journal.chain.until, self._window(now)), self.behind_s()
         return before if isinf(behind_s) else max(self._window(now - round(behind_s * NS)), before)
 
     def _window(self, time_ns: int) -> int:

@@ -82,6 +82,7 @@ class Follow:
         self.suspected_until: float | None = None  # it may be a copy that is being made: wait
         self.suspected_size = 0
         self.retry_at = 0.0  # not to be opened before: the last try failed
+        self.is_astray = False  # its name led elsewhere when it was to be read
         self.is_first = False  # it was there at the first sweep
         self.is_cut = False  # an earlier generation of it was followed
         self.ending = False  # out of sight and quiet: read what is left, then let it go
@@ -118,9 +119,9 @@ class Follow:
 
     @property
     def waits(self) -> bool:
-        """Does something hang on time, and not on a change of the file?"""
+        """Does something hang on time, or on its name, and not on a change of the file?"""
         unnamed = self.source is None and not self.ignored and not self.stated_empty
-        return self.unfinished or unnamed or self.retry_at > 0
+        return self.unfinished or unnamed or self.retry_at > 0 or self.is_astray
 
     def restart(self) -> None:
         """Another generation of the same file begins, at 0."""

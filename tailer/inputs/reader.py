@@ -66,37 +66,34 @@ class Reader:
         self._room = memoryview(bytearray(block))
         self._opened: dict[Follow, None] = {}  # those with a descriptor, the one read least recently first
         self._told: dict[tuple[bytes, int], None] = {}
-        self._looked = False  # has a sweep said what there is?
-        self._busy = True  # is there something to read, as far as we know?
-        self._clean_at = float("-inf")  # when the last round began at whose end there was nothing
+        # What was in the files at this time has been read. Sweeps alone say so: silence of inotify may mean that its
+        # events were not fetched yet, by a process that is busy, or was stopped until just now.
+        self.clean_at = float("-inf")
+        self._looked_at = float("-inf")  # when the last sweep began whose files are marked
+        self._astray_at = float("-inf")  # when a file was last not to be found by its name
 
-    @property
-    def behind_s(self) -> float:
-        """How long ago all that there was had been read, while there is something to read; else 0."""
-        return self.machine.now() - self._clean_at if self._busy or self.dirty else 0.0
-
-    def mark(self, follows: Iterable[Follow]) -> None:
-        """These deserve a turn in the next round."""
-        self._looked = True
+    def mark(self, follows: Iterable[Follow], looked_at: float | None = None) -> None:
+        """These deserve a turn in the next round. Of a sweep, that began at `looked_at`, they are all that changed."""
+        if looked_at is not None:
+            self._looked_at = looked_at
         for follow in follows:
             self.dirty[follow] = None
 
     async def round(self, final: bool = False) -> None:
         """Give each dirty file its turn. `final`: this is the last one, take unfinished lines too."""
         turns, self.dirty = self.dirty, {}
-        began, more = self.machine.now(), False
-        self._busy = self._busy or bool(turns)
+        looked_at, more = self._looked_at, False
         for follow in turns:
             if await self._turn(follow, final):
                 self.dirty[follow] = None
                 more = True
         await self._ship(self.blocks.due(self.machine.now()))
-        if self._looked and not more:
-            self._busy, self._clean_at = False, began
+        if not more and looked_at > self._astray_at:
+            self.clean_at = looked_at
 
-    async def finish(self, follows: Iterable[Follow]) -> None:
+    async def finish(self, follows: Iterable[Follow], looked_at: float | None = None) -> None:
         """Read these to their ends, unfinished lines too, and close all builders."""
-        self.mark(follows)
+        self.mark(follows, looked_at)
         while self.dirty:
             await self.round(final=True)
         await self._ship(self.blocks.flush())
@@ -135,13 +132,14 @@ class Reader:
             return False
         try:
             more = self._step(follow, final)
-            follow.retry_at = 0.0
+            follow.retry_at, follow.is_astray = 0.0, False
             return more
         except ChangedError:
             self.known.changed(follow)
             return True
         except (ElsewhereError, FileNotFoundError):
             follow.park()  # renamed or deleted since the sweep: the next one finds it, or lets it go
+            follow.is_astray, self._astray_at = True, self.machine.now()
             self.want_sweep()
         except OSError as error:
             return self._failed(follow, error)

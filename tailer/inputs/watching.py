@@ -60,8 +60,9 @@ class Watching:
 
     async def once(self) -> None:
         """Look everywhere, and read all that is there to its end."""
+        began = self._machine.now()
         sweep = await self._sweep()
-        await self._reader.finish(self._known.apply(sweep, self._machine.now()))
+        await self._reader.finish(self._known.apply(sweep, self._machine.now()), began)
         for _ in range(RETRIES):  # out of descriptors, or an error of the disk
             waiting = self._known.waiting()
             if not waiting:
@@ -93,7 +94,7 @@ class Watching:
             began = self._machine.now()
             sweep = await self._sweep()
             took = self._machine.now() - began
-            self._reader.mark(self._known.apply(sweep, self._machine.now()))
+            self._reader.mark(self._known.apply(sweep, self._machine.now()), began)
             self._folders.watch(sweep.folders)
             self._wake.set()
             interval = min(max(took / SWEEP_SHARE, SWEEP_MIN_S), SWEEP_MAX_S)

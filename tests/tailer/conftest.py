@@ -104,7 +104,8 @@ class Host:
             row += count
 
     async def sweep(self) -> None:
-        self.reader.mark(self.known.apply(await self.scanner.sweep(), self.machine.now()))
+        began = self.machine.now()
+        self.reader.mark(self.known.apply(await self.scanner.sweep(), self.machine.now()), began)
 
     async def look(self, seconds: float = 0.0) -> None:
         """Time passes; then a sweep, and rounds until there is nothing more to read."""
