@@ -67,7 +67,7 @@ class Acks:
 def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
     """The files, the tailer's journal and its log lie below the log's folder."""
     folder = asked.folder / f"sender{pacer.first}"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # it is there where a sender goes on
     acks = Acks(folder / "acks", log)
     paths = [folder / f"{sender}.log" for sender in pacer.names]
     files = {sender: path.open("ab", buffering=0) for sender, path in zip(pacer.names, paths, strict=True)}
@@ -100,7 +100,8 @@ def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
 def _tailer(asked: Asked, folder: Path, other: list[Path], paths: list[Path]) -> subprocess.Popen[bytes]:
     config = folder / "tailer.toml"
     config.write_text(_mixed(asked.settings.mix, paths) if asked.settings.mix else classes(asked.settings))
-    command = [
+    command = ["setpriv", "--pdeathsig", "KILL"]  # a sender that is killed is a host that dies: its tailer dies too
+    command += [
         sys.executable,
         "-m",
         "bench.rivals.acking_tailer",

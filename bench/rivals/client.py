@@ -57,6 +57,7 @@ def main(pace: Pace, consume: Consume, load: Load | None = None) -> int:
     parser.add_argument("--senders", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--skew", type=float, default=0.0)
+    parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--lines", type=Path)
     parser.add_argument("--past", action="store_true")
     parser.add_argument("files", nargs="*", type=Path)
@@ -72,7 +73,7 @@ def main(pace: Pace, consume: Consume, load: Load | None = None) -> int:
         lines = texts(given.lines) if given.job == "pace" else []
         threading.Thread(target=_until_stdin_ends, args=(asked.ended,), daemon=True).start()
         if given.job == "pace":
-            pace(asked, Pacer(lines, given.rate, given.senders, given.first, given.skew), log)
+            pace(asked, Pacer(lines, given.rate, given.senders, given.first, given.skew, given.number), log)
         else:
             consume(asked, log)
     return 0

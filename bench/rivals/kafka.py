@@ -220,6 +220,14 @@ replica.fetch.max.bytes=8388608
             epochs[i] = max(map(int, found), default=-1)
         return max(epochs, key=lambda i: epochs[i])
 
+    def partition_leaders(self) -> list[int]:
+        """The nodes that lead what is sent to, by partition."""
+        from bench.rivals.kafka_client import TOPIC
+
+        assert self._admin is not None
+        found = self._admin.list_topics(TOPIC, timeout=ASK_S * 5).topics[TOPIC].partitions
+        return [one.leader - 1 for _, one in sorted(found.items())]
+
     def _members(self) -> set[int]:
         from confluent_kafka import KafkaException
 

@@ -17,7 +17,7 @@ from bench.rivals.lines import Log, Pacer
 from bench.rivals.rival import Settings
 
 TOPIC = "events"
-READ_AT_ONCE = 1000
+READ_AT_ONCE, READ_S = 1000, 0.005
 # With tuned time-outs: a broker that keeps silent is left, and asked again, early.
 TUNED = {"socket.timeout.ms": 2000, "reconnect.backoff.max.ms": 250, "retry.backoff.ms": 50}
 
@@ -114,7 +114,7 @@ def consume(asked: Asked, log: Log) -> None:
     ends = _ends(consumer, places) if asked.past else {}
     ready()
     while ends or not (asked.past or asked.ended.is_set()):
-        messages = [one for one in consumer.consume(READ_AT_ONCE, 0.05) if one.error() is None]
+        messages = [one for one in consumer.consume(READ_AT_ONCE, READ_S) if one.error() is None]
         log.read(message.value() or b"" for message in messages)
         log.flush()
         for message in messages:

@@ -140,10 +140,17 @@ class Pacer:
     """What is to be sent by now: lines of so many senders in turn, together `rate` a second."""
 
     def __init__(
-        self, lines: Sequence[bytes], rate: float, senders: int = 1, first: int = 0, skew_s: float = 0.0
+        self,
+        lines: Sequence[bytes],
+        rate: float,
+        senders: int = 1,
+        first: int = 0,
+        skew_s: float = 0.0,
+        number: int = 0,
     ) -> None:
-        """`first`: the first sender's name; the others follow it. `skew_s`: so much do their clocks go ahead."""
-        self._lines, self._rate, self._senders, self.first = lines, rate, senders, first
+        """`first`: the first sender's name; the others follow it. `skew_s`: so much do their clocks go ahead.
+        `number`: of the first line of each, where they go on with what others began."""
+        self._lines, self._rate, self._senders, self.first, self._number = lines, rate, senders, first, number
         self._skew_ns = int(skew_s * 1e9)
         self.made = 0
         self.begin()
@@ -162,6 +169,7 @@ class Pacer:
         while (passed := self.made / self._rate) < time.monotonic() - self._began:
             number, sender = divmod(self.made, self._senders)
             sender += self.first
+            number += self._number
             text = self._lines[self.made % len(self._lines)]
             self.made += 1
             since = int(passed * 1e9)

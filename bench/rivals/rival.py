@@ -325,10 +325,13 @@ class Rival(ABC):
         senders: int = 1,
         first: int = 0,
         skew_s: float = 0.0,
+        number: int = 0,
         lines: Path | None = None,
     ) -> Client:
-        """A process that sends so many events a second in all, of these senders in turn, until `finish`ed."""
+        """A process that sends so many events a second in all, of these senders in turn, until `finish`ed or killed.
+        One with the same `first` and another log in the same folder goes on for one that has ended, with `number`s."""
         words = ["--rate", str(rate), "--senders", str(senders), "--first", str(first), "--skew", str(skew_s)]
+        words += ["--number", str(number)]
         if lines:
             words += ["--lines", str(lines)]
         return self.client("pace", "--log", str(log), *words).until_ready(READY_S)
