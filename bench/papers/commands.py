@@ -20,7 +20,7 @@ from bench.papers.results import Results
 from bench.rivals import lines
 from bench.rivals.commands import RIVALS
 
-MODULES: list[str] = ["durability", "complete", "masterless", "lateness", "loads", "fleet"]
+MODULES: list[str] = ["durability", "complete", "masterless", "ordered", "lateness", "loads", "fleet"]
 VERIFY = "verify"
 RESULTS = ROOT / "bench/results"
 PAGES = ROOT / "docs/papers"
