@@ -21,6 +21,7 @@ from bench.rivals.kafka import Kafka
 from bench.rivals.lines import read_log
 from bench.rivals.process import Client
 from bench.rivals.rival import Rival
+from bench.rivals.syslog import Syslog
 
 STRETCHES = ("normal", "sender", "server", "skew")
 BEFORE_S = 1.0  # so long before the death of a server does what is counted begin
@@ -149,7 +150,7 @@ def _server_dies(rival: Rival, plan: Plan) -> None:
     victim = _leading(rival)
     rival.kill(victim)
     time.sleep(plan.down_s)
-    if plan.restart:
+    if plan.restart or isinstance(rival, Syslog):  # whose reader has nothing more to read otherwise
         rival.restart(victim)
         time.sleep(plan.after_s)
 

@@ -21,7 +21,7 @@ from bench.rivals.rival import Rival, Settings
 PAPER = 1
 COSTS, LOSSES = "costs", "losses"
 SYSTEMS: list[type[Kafka] | type[Buck]] = [Kafka, Buck]
-RAW_BYTES, QUICK_BYTES, WARM_BYTES = 250_000_000, 5_000_000, 1_000_000
+RAW_BYTES, QUICK_BYTES, WARM_BYTES = 250_000_000, 16_000_000, 1_000_000
 NODES = (3, 4, 5, 6)
 RATE, QUICK_RATE = 2000.0, 400.0  # events a second, of all kinds together
 PACED_S, QUICK_PACED_S = 10.0, 3.0

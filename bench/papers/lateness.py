@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from matplotlib.axes import Axes
@@ -128,11 +128,17 @@ class Lines:
         there = set(results.systems(PAPER, NAME))
         self.systems = [(kind.name, variant) for kind, variant, *_ in MEASURED if (kind.name, variant) in there]
 
-    def cell(self, system: str, variant: str, key: str, times: float = 1.0) -> str:
+    def row(self, system: str, variant: str, reader: str, keys: Sequence[tuple[str, float]]) -> list[str]:
+        """What the system is called, and a cell a key; of one that isn't there, why, once."""
+        label = _label(system, variant, reader)
+        if not self.results.of(PAPER, NAME, system, variant):
+            why = cell(None, why=self.results.absent(PAPER, NAME, system, variant))
+            return [label, why, *[""] * (len(keys) - 1)]
+        return [label, *(self._cell(system, variant, *key) for key in keys)]
+
+    def _cell(self, system: str, variant: str, key: str, times: float) -> str:
         found = self.results.spread(PAPER, NAME, system, variant, key)
-        if found is None:
-            return cell(None, why=self.results.absent(PAPER, NAME, system, variant))
-        return cell(type(found)(*(value * times for value in found)))
+        return cell(found and type(found)(*(value * times for value in found)))
 
     def median(self, system: str, variant: str, key: str) -> float | None:
         found = self.results.spread(PAPER, NAME, system, variant, key)
@@ -147,38 +153,23 @@ class Lines:
         parts = [("events", 1.0), *((f"late_{one}_s", 1.0) for one in ("p50", "p99", "p999", "max"))]
         parts += [(name, 100.0) for name in ("adjacent", "pairs", "own_adjacent")]
         parts += [("unread", 1.0)]
-        return [
-            [
-                _label(system, variant, reader),
-                *(self.cell(system, variant, f"{reader}_{stretch}_{part}", times) for part, times in parts),
-            ]
-            for system, variant in self.systems
-        ]
+        keys = [(f"{reader}_{stretch}_{part}", times) for part, times in parts]
+        return [self.row(*system, reader, keys) for system in self.systems]
 
     def waits(self) -> tuple[list[str], list[list[str]]]:
         """How long to hold events back so that so many of them are in order."""
         shares = {"p99": "99 %", "p999": "99.9 %", "max": "100 %"}
-        keys = [(stretch, share) for stretch in ("normal", "sender", "server") for share in shares]
-        header = ["system", *(f"{stretch}: {shares[share]}, s" for stretch, share in keys)]
-        return header, [
-            [
-                _label(system, variant),
-                *(self.cell(system, variant, f"live_{stretch}_delay_{share}_s") for stretch, share in keys),
-            ]
-            for system, variant in self.systems
-        ]
+        which = [(stretch, share) for stretch in ("normal", "sender", "server") for share in shares]
+        header = ["system", *(f"{stretch}: {shares[share]}, s" for stretch, share in which)]
+        keys = [(f"live_{stretch}_delay_{share}_s", 1.0) for stretch, share in which]
+        return header, [self.row(*system, "live", keys) for system in self.systems]
 
     def buckets(self) -> tuple[list[str], list[list[str]]]:
         """The share of events that would come too late, around the death of a server."""
-        keys = [(width, wait) for width in (0, *BUCKETS_US) for wait in WAITS_US if width or wait]
-        header = ["system", *(_waited(*key) for key in keys)]
-        return header, [
-            [
-                _label(system, variant),
-                *(self.cell(system, variant, f"live_server_missed_{width}_{wait}", 100.0) for width, wait in keys),
-            ]
-            for system, variant in self.systems
-        ]
+        which = [(width, wait) for width in (0, *BUCKETS_US) for wait in WAITS_US if width or wait]
+        header = ["system", *(_waited(*one) for one in which)]
+        keys = [(f"live_server_missed_{width}_{wait}", 100.0) for width, wait in which]
+        return header, [self.row(*system, "live", keys) for system in self.systems]
 
     def differences(self) -> list[list[str]]:
         rows = []

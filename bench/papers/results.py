@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from bench.measure import Spread, spread
 
 FILE, LEFT_OUT = "figures.jsonl", "left out"
+WHY_MAX = 120  # characters of why something is not there, on a page
 SERIES_MAX = 64 << 10  # bytes of one repetition's figures: raw results are kept for ever, so series are thinned
 
 
@@ -105,9 +107,10 @@ class Results:
         return spread(values) if values else None
 
     def absent(self, paper: int, name: str, system: str, variant: str) -> list[str]:
-        """Why repetitions of a step are not there."""
+        """Why repetitions of a step are not there, each in a line; the file has all of it."""
         key = (paper, name, system, variant)
-        return list(dict.fromkeys(why for row, why in sorted(self._absent.items()) if row[:4] == key))
+        found = dict.fromkeys(why for row, why in sorted(self._absent.items()) if row[:4] == key)
+        return [textwrap.shorten(why, WHY_MAX, placeholder=" …") for why in found]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ Way = Callable[[Path, Sum], Cost]
 def sizes(scale: Scale) -> list[int]:
     """Bytes of logs, each at least twice the one before."""
     if scale.quick:
-        return [scale.raw_bytes // 8, scale.raw_bytes // 4, scale.raw_bytes // 2]
+        return [GB // 40, GB // 20, GB // 10]
     return [GB // 20, GB // 4, GB // 2, GB, 2 * GB, 4 * GB, 8 * GB]
 
 
@@ -80,7 +80,7 @@ def nats(room: Room) -> Figures:
     with Nats(room.folder / "cluster", Settings(copies=1)) as rival:
         rival.start(1)
         read = [[sys.executable, "-m", "bench.papers.nats_lines", rival.addresses()[0]]]
-        return _grown(room, rival, _ways(room, read, read), sizes(room.scale)[:1])
+        return _grown(room, rival, _ways(room, read, read), [sizes(room.scale)[0] // (10 if room.scale.quick else 1)])
 
 
 def _ways(room: Room, read: Sequence[Sequence[str]], each: Sequence[Sequence[str]]) -> dict[str, Way]:

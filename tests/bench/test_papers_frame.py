@@ -281,3 +281,13 @@ def test_a_section_of_its_own_file_stands_at_its_place_and_one_without_a_place_i
     (tmp_path / "2-fleet.md").write_text("far")
     with pytest.raises(ValueError, match=r"2.md has no <!-- fleet --> for 2-fleet.md"):
         pages.whole(tmp_path / "2.md")
+
+
+def test_on_a_page_an_error_is_a_line(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.failed(ROW, "no answer:\n" + "a log's line\n" * 100, 1)
+    (why,) = results.absent(*ROW[:4])
+    assert why.startswith("failed: no answer: a log's line")
+    assert len(why) <= 120
+    assert "\n" not in why
+    assert "a log's line\\n" * 100 in results.path.read_text()
