@@ -222,7 +222,8 @@ class Agent:
             coverage=coverage,
             former=former,
         )
-        blocks = Blocks(self.journal.width, self._host, gather=settings.ends or settings.backfill)
+        gather = settings.ends or settings.backfill
+        blocks = Blocks(self.journal.width, self._host, gather=gather, linger=settings.linger)
         known = Known(machine.disk, naming, settings.rotate_wait)
         known.note_unread, self.journal.chain.found_again = self.journal.chain.note_unread, known.found_again
         reader = Reader(machine, known, blocks, self._ship, open_files=settings.open_files)

@@ -11,9 +11,10 @@ packet without its number. The journal gives it that.
                               v
                  columns --> zstd --> Draft --> journal
 
-How long a builder stays open is the time to gather 32 KiB, at least half a second and at most five: small packets are
-dear in bytes and in work, but a line should be stored soon. While somebody watches live it is half a second; while
-history is gathered (`--once`, `--backfill`) a builder waits to be full, or until nothing came for a while.
+How long a builder stays open is the time to gather 32 KiB, at least half a second and at most five, or what `linger`
+says: small packets are dear in bytes and in work, but a line should be stored soon. While somebody watches live it is
+half a second; while history is gathered (`--once`, `--backfill`) a builder waits to be full, or until nothing came for
+a while.
 
 Late lines (older than a day, or too far ahead) are filed by arrival: their builder belongs to the bucket of the
 arrival, takes every point, and is closed when the arrivals reach the next bucket. The bounds of late and early are
@@ -115,10 +116,11 @@ class _Open:
 class Blocks:
     """The open builders of one tailer. Drafts that are ready wait in order until `take`, `due` or `flush`."""
 
-    def __init__(self, width: int, host: bytes, *, gather: bool = False) -> None:
+    def __init__(self, width: int, host: bytes, *, gather: bool = False, linger: float = AGE_MAX_S) -> None:
         self.width = width
         self.host = host
         self.gather = gather
+        self._age_min, self._age_max = min(linger, AGE_MIN_S), linger
         self.live = False
         self._open: list[_Open] = []
         self._empty: _Open | None = None
@@ -208,6 +210,11 @@ class Blocks:
         return len(self._ready)
 
     @property
+    def hurries(self) -> bool:
+        """Whether what was read is closed soon, however little it is: then files are read often, too."""
+        return self.live or self._age_max <= AGE_MIN_S
+
+    @property
     def raw(self) -> int:
         """Bytes that are in no draft yet."""
         return sum(one.builder.raw for one in self._open)
@@ -227,8 +234,8 @@ class Blocks:
         if self.gather:
             return one.touched + IDLE_S
         if self.live or one.builder.raw >= GATHER_RAW:
-            return one.opened + AGE_MIN_S
-        return one.opened + AGE_MAX_S
+            return one.opened + self._age_min
+        return one.opened + self._age_max
 
     def _bucket(self, point: int) -> int:
         return point // POINT_HZ // self.width * self.width

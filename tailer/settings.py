@@ -9,6 +9,7 @@ from protocol.packet import Class
 from service.authorized import LinkSettings
 from service.config import ConfigError
 from service.units import Duration, EnvName, HostPort, Size
+from tailer.blocks import AGE_MAX_S
 from tailer.inputs.files import Glob
 from tailer.kinds import Kinds, Rule, names_like
 
@@ -84,6 +85,13 @@ class TailerSettings(LinkSettings):
     http: HostPort | None = Field(
         None,
         description="Where /ruok, /status and /metrics are. They only read. [nowhere]",
+    )
+    linger: Duration = Field(
+        AGE_MAX_S,
+        ge=0.0,
+        le=60.0,
+        description="A line waits at most so long for others in its packet; half a second where much comes, or "
+        "somebody watches live. Shorter: stored sooner. Longer: larger packets, which cost less.",
     )
     rotate_wait: Duration = Field(
         5.0,

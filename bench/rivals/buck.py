@@ -47,7 +47,7 @@ class Buck(Rival):
         found = [
             "senders append to a file that a tailer follows: what is measured includes the file, and the tailer's own"
             " journal on the sender's disk, which the disk figures of the nodes don't hold",
-            "packets are compressed with zstd and are never re-batched; partitions, idempotence, keys, linger and batch"
+            "packets are compressed with zstd and are never re-batched; partitions, idempotence, keys and batch"
             " size have no counterpart: a tailer closes packets by age and size, and every line has an identity",
             "whole files are loaded by `tailer run --once`; its CPU counts from its start to its verified end",
             "a live reader is shown what comes from its start on, each event as often as the product lets through; who"

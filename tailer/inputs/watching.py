@@ -28,7 +28,7 @@ SWEEP_PAUSE_S = 0.1
 # When everything is read once, what can't be read is tried again this often.
 RETRIES = 3
 # Changes are gathered for so long before they are read: each wake-up costs more than a line. Where little comes at a
-# time, and nobody watches live, twice as long each time: its packet waits for seconds anyway.
+# time, and nobody watches live, twice as long each time: its packet lingers for seconds anyway.
 GATHER_MIN_S, GATHER_MAX_S = 0.1, 1.0
 LITTLE = 2 << 10
 
@@ -123,7 +123,7 @@ class Watching:
             if self._reader.dirty:
                 await trio.lowlevel.checkpoint()
                 continue
-            if self._reader.bytes_read - before >= LITTLE or self._reader.blocks.live:
+            if self._reader.bytes_read - before >= LITTLE or self._reader.blocks.hurries:
                 self._pause = GATHER_MIN_S
                 self._much.set()  # events that are gathered for longer are wanted now
                 self._much = trio.Event()

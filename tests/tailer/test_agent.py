@@ -141,6 +141,24 @@ def test_once_after_once_sends_only_what_is_new() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(("linger", "least", "most"), [(0.005, 0.0, 0.35), (5.0, 4.0, 7.0)])
+def test_a_lone_line_lingers_as_long_as_it_may(linger: float, least: float, most: float) -> None:
+    """However few came before it: files are read often where nobody may linger."""
+
+    async def scenario(world: World, nursery: trio.Nursery) -> None:
+        bucks, writer = cluster(world, nursery, 2), Writer(world)
+        tailer = Tailer(world, nursery, linger=linger, from_="head")
+        tailer.start()
+        for _ in range(5):
+            await trio.sleep(20.0)
+            writer.write("a")
+            begin = trio.current_time()
+            await until(lambda: lines(bucks) == writer.all, 20.0)
+            assert least <= trio.current_time() - begin <= most
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("level", ["A1", "A2"])
 def test_once_with_a_dead_member_has_a_shortfall_at_A2_only(level: str) -> None:
     async def scenario(world: World, nursery: trio.Nursery) -> None:

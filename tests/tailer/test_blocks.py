@@ -161,12 +161,23 @@ def test_a_header_with_many_long_paths_stays_within_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("live", "size", "age"),
-    [(False, 100, AGE_MAX_S), (False, GATHER_RAW, AGE_MIN_S), (True, 100, AGE_MIN_S), (True, GATHER_RAW, AGE_MIN_S)],
+    ("linger", "live", "size", "age"),
+    [
+        (AGE_MAX_S, False, 100, AGE_MAX_S),
+        (AGE_MAX_S, False, GATHER_RAW, AGE_MIN_S),
+        (AGE_MAX_S, True, 100, AGE_MIN_S),
+        (AGE_MAX_S, True, GATHER_RAW, AGE_MIN_S),
+        (60.0, False, 100, 60.0),
+        (60.0, True, 100, AGE_MIN_S),
+        (0.005, False, 100, 0.005),
+        (0.005, False, GATHER_RAW, 0.005),
+        (0.005, True, 100, 0.005),
+    ],
 )
-def test_a_builder_closes_by_age(live: bool, size: int, age: float) -> None:
-    blocks = Blocks(300, b"host")
+def test_a_builder_closes_by_age(linger: float, live: bool, size: int, age: float) -> None:
+    blocks = Blocks(300, b"host", linger=linger)
     blocks.live = live
+    assert blocks.hurries == (live or linger < 1.0)
     add(blocks, source(), stamped(0, "z" * size), now=100.0)
     assert blocks.next_due() == 100.0 + age
     assert not blocks.due(100.0 + age - 0.01)
