@@ -77,7 +77,7 @@ def test_all_that_is_claimed_is_measured_and_all_pages_are_written(quick: Result
 def test_without_a_leader_nobody_waits_for_an_election_and_nothing_is_lost(quick: Results) -> None:
     """DESIGN §1, claim 2, "an elected master adds nothing to delivery or reliability here": a node is killed, in
     JetStream the leader. Both deliver everything once; only there all acknowledgements wait for an election."""
-    buck = measured(quick, masterless.PAPER, masterless.NAME, Buck)
+    buck = measured(quick, masterless.PAPER, masterless.NAME, Buck, "tuned")
     nats = measured(quick, masterless.PAPER, masterless.NAME, Nats, "tuned")
     for found in (buck, nats):
         assert found["judged"]["verdict"] == "valid", found["judged"]

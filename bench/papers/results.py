@@ -57,6 +57,14 @@ class Results:
     def has(self, row: Row) -> bool:
         return row in self._found
 
+    def __len__(self) -> int:
+        """Repetitions that have been run."""
+        return len(self._found)
+
+    def longest(self, row: Row) -> float:
+        """Seconds that a repetition of the same step has taken at most; 0 if none has been run."""
+        return max((one.seconds for one in self.of(*row[:4])), default=0.0)
+
     def says_left_out(self, row: Row) -> bool:
         return row in self._found or self._absent.get(row, "").startswith(LEFT_OUT)
 

@@ -7,6 +7,7 @@ its key, so that a run that was interrupted goes on where it ended.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 import traceback
@@ -68,19 +69,27 @@ class Step:
 
 
 def in_turn(steps: Sequence[Step], scale: Scale) -> Iterator[tuple[Step, int]]:
-    """Each step so many times. Steps of one name take turns, and every second turn goes backwards: what a system left
-    behind in caches and clocks is not always met by the same other."""
-    for name in dict.fromkeys((step.paper, step.name) for step in steps):
-        group = [step for step in steps if (step.paper, step.name) == name]
-        for repetition in range(max(step.times(scale) for step in group)):
+    """Each step so many times; all once before any is repeated, so that a run that is cut short has something of each.
+    Steps of one name take turns, and every second turn goes backwards: what a system left behind in caches and clocks
+    is not always met by the same other."""
+    for repetition in range(max((step.times(scale) for step in steps), default=0)):
+        for name in dict.fromkeys((step.paper, step.name) for step in steps):
+            group = [step for step in steps if (step.paper, step.name) == name and repetition < step.times(scale)]
             for step in group if repetition % 2 == 0 else reversed(group):
-                if repetition < step.times(scale):
-                    yield step, repetition
+                yield step, repetition
 
 
-def run(steps: Sequence[Step], scale: Scale, results: Results, folder: Path, say: Callable[[str], None]) -> bool:
-    """All that hasn't been run yet. False if a step failed: it is named in the results, and the others go on."""
-    whole = True
+def run(
+    steps: Sequence[Step],
+    scale: Scale,
+    results: Results,
+    folder: Path,
+    say: Callable[[str], None],
+    seconds: float = math.inf,
+) -> bool:
+    """All that hasn't been run yet; what has run once is repeated only if that can end within `seconds` of the begin,
+    by how long it took. False if a step failed: it is named in the results, and the others go on."""
+    whole, until = True, time.monotonic() + seconds
     for step, repetition in in_turn(steps, scale):
         row = Row(step.paper, step.name, step.system, step.variant, repetition)
         words = f"paper {step.paper}: {step.name}, {' '.join(filter(None, (step.system, step.variant)))}"
@@ -90,6 +99,9 @@ def run(steps: Sequence[Step], scale: Scale, results: Results, folder: Path, say
                 results.left_out(row, step.missing)
             continue
         if results.has(row):
+            continue
+        if repetition and time.monotonic() + results.longest(row) > until:
+            say(f"{words}, {repetition + 1} of {step.times(scale)}: no time left for it")
             continue
         results.begun(row)
         power.sweep(folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +27,11 @@ def step(system: str, run: Callable[[Room], Figures] | None = None, **more: obje
     return Step(**{"paper": 4, "name": "speed", "system": system, "run": run or (lambda room: {"one": 1}), **more})  # type: ignore[arg-type]  # what a test gives fits
 
 
-def ran(found: list[Step], results: Results, folder: Path, scale: Scale = FULL) -> tuple[bool, list[str]]:
+def ran(
+    found: list[Step], results: Results, folder: Path, scale: Scale = FULL, seconds: float = math.inf
+) -> tuple[bool, list[str]]:
     said: list[str] = []
-    return steps.run(found, scale, results, folder / "work", said.append), said
+    return steps.run(found, scale, results, folder / "work", said.append, seconds), said
 
 
 # --- turns -----------------------------------------------------------------------------------------------------------
@@ -36,7 +40,19 @@ def ran(found: list[Step], results: Results, folder: Path, scale: Scale = FULL) 
 def test_systems_take_turns_and_every_second_turn_goes_backwards() -> None:
     found = [step("a"), step("b", repetitions=2), step("other", name="size", repetitions=1), step("c")]
     turns = [f"{one.system}{repetition}" for one, repetition in steps.in_turn(found, Scale(False, (), repetitions=3))]
-    assert turns == ["a0", "b0", "c0", "c1", "b1", "a1", "a2", "c2", "other0"]
+    assert turns == ["a0", "b0", "c0", "other0", "c1", "b1", "a1", "a2", "c2"]
+
+
+def test_all_is_run_once_and_repeated_while_there_is_time(tmp_path: Path) -> None:
+    found = [step("slow", lambda room: {"one": time.sleep(0.1)}), step("fast")]
+    _, said = ran(found, Results(tmp_path), tmp_path, Scale(False, (), repetitions=3), seconds=0.05)
+    assert [line for line in said if "slow" in line][1:] == [
+        f"paper 4: speed, slow, {i} of 3: no time left for it" for i in (2, 3)
+    ]
+    results = Results(tmp_path)
+    assert len(results.of(4, "speed", "slow")) == 1
+    _, said = ran(found, results, tmp_path, Scale(False, (), repetitions=3))  # goes on
+    assert len(results.of(4, "speed", "slow")) == len(results.of(4, "speed", "fast")) == 3
 
 
 def test_a_quick_run_is_once_each_and_the_same_for_all_systems(tmp_path: Path) -> None:
