@@ -100,14 +100,17 @@ def _used(programs: Sequence[Program], counts: Sequence[Path]) -> Sent:
     return Sent(sum(program.usage().cpu_s for program in programs), total)
 
 
-def ways(rival: Rival, send: Send, files: Mapping[str, Path], warm: Mapping[str, Path], seed: int) -> Figures:
+def warm_up(rival: Rival, send: Send, files: Mapping[str, Path], names: Sequence[str]) -> None:
+    """These lines in each of these ways, uncounted: a JVM has compiled by then what it runs often."""
+    for name in names:
+        send(WAYS[name], files, _fresh(rival.folder / "sending"))
+
+
+def ways(rival: Rival, send: Send, files: Mapping[str, Path], seed: int) -> Figures:
     """Every way's figures, their names behind the way's."""
-    work = rival.folder / "sending"
-    _fresh(work)
-    send(WAYS[OWN], warm, work)
     found: Figures = {}
     for name in random.Random(seed).sample(sorted(WAYS), len(WAYS)):
-        _fresh(work)
+        work = _fresh(rival.folder / "sending")
         found |= {f"{name}: {key}": value for key, value in _one(rival, send, WAYS[name], files, work).items()}
     return found
 
@@ -162,10 +165,11 @@ def _written(pids: Sequence[int]) -> int:
     return total
 
 
-def _fresh(folder: Path) -> None:
+def _fresh(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         path.unlink()
+    return folder
 
 
 def steady(rival: Rival, rate: float, seconds: float) -> Figures:
@@ -179,16 +183,27 @@ def steady(rival: Rival, rate: float, seconds: float) -> Figures:
         with Syncs([node.pid for node in rival.nodes], folder / "nodes.syncs") as counting:
             begin = time.monotonic()
             sender = rival.pace(folder / "log", rate=rate, senders=SENDERS)
-            with Syncs(_family(sender.pid), folder / "senders.syncs") as by_senders:
+            family = _family(sender.pid)
+            lingers = [told_to_linger(_words(pid)) for pid in family]
+            with Syncs(family, folder / "senders.syncs") as by_senders:
                 time.sleep(seconds)
                 sender.finish(LOAD_S)
             took = time.monotonic() - begin
-        figures = _delays(rival, folder / "log", how)
+        figures: Figures = {**_delays(rival, folder / "log", how), "tailer_linger": "".join(lingers)}
         known = counting.count is not None and by_senders.count is not None
         figures["steady_syncs_per_s"] = ((counting.count or 0) + (by_senders.count or 0)) / took if known else None
         found |= {f"{name}: {key}": value for key, value in figures.items()}
     rival.settings = settings
     return found
+
+
+def _words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+
+
+def told_to_linger(words: Sequence[str]) -> str:
+    """How long a tailer with this command line was told that a line may wait for others; empty if it was not."""
+    return words[words.index("--linger") + 1] if "--linger" in words else ""
 
 
 def _family(pid: int) -> list[int]:
@@ -197,11 +212,13 @@ def _family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in _family(int(child)))]
 
 
-def _delays(rival: Rival, log: Path, how: str) -> Figures:
+def _delays(rival: Rival, log: Path, how: str) -> dict[str, float]:
     sent = checker.sent_of([log])
     if not sent.acked or len(sent.acked) < len(sent.due):
         raise RivalError(f"{rival.name} acknowledged {len(sent.acked)} of {len(sent.due)} events of a quiet run")
     took: defaultdict[str, list[float]] = defaultdict(list)
     for name, ns in sent.acked.items():
         took[mix.of(how, name[0]).name].append((ns - sent.due[name]) / 1e6)
-    return {f"{kind}: {share}_ms": quantile(some, at) for kind, some in took.items() for share, at in SHARES.items()}
+    found = {f"{kind}: {share}_ms": quantile(some, at) for kind, some in took.items() for share, at in SHARES.items()}
+    found |= {f"{kind}: most_ms": max(some) for kind, some in took.items()}
+    return found | {f"{kind}: events": len(some) for kind, some in took.items()}

@@ -26,7 +26,7 @@ STAMP = 28  # "2026-11-20T08:00:00.000000Z "
 KEY = STAMP - 1
 SENDERS = 3
 WINDOW_S = 300
-START_US = 1_763_596_800 * 10**6  # 2025-11-20T00:00:00Z: old enough to be over, young enough to be nobody's past
+AGO_S = 22.5 * 3600  # so long ago does a load begin: younger than what is filed by arrival (protocol.limits.LATE_S)
 LATE, LATE_MEAN_US, LATE_MAX_US = 0.06, 54_000, 285_000
 BLOCK = 4_000_000  # bytes of different lines a sender; then the next repetition, with other numbers
 LINE_MAX = 1000
@@ -54,10 +54,16 @@ class Sum:
         return cls(int(np.count_nonzero(data == 10)), len(data), int(data.sum(dtype=np.int64)))
 
 
-class Sender:
-    """One sender's lines. Each repetition of its block bears other numbers."""
+def begin_us(now_s: float) -> int:
+    """When a load begins that is made at `now_s` (seconds since 1970): at a window's edge, in microseconds."""
+    return int((now_s - AGO_S) // WINDOW_S) * WINDOW_S * 10**6
 
-    def __init__(self, logs: Sequence[Path], number: int, seed: int, block: int = BLOCK) -> None:
+
+class Sender:
+    """One sender's lines, none of them earlier than `begin` (microseconds since 1970). Each repetition of its block
+    bears other numbers."""
+
+    def __init__(self, logs: Sequence[Path], number: int, seed: int, begin: int, block: int = BLOCK) -> None:
         texts = _texts(logs, number, block)
         self._block = np.frombuffer(b"".join(b"0" * KEY + b" " + text + b"\n" for text in texts), np.uint8).copy()
         ends = np.flatnonzero(self._block == 10) + 1
@@ -65,7 +71,7 @@ class Sender:
         self.sizes = np.diff(np.concatenate((self.starts, [len(self._block)])))
         self._digits = _digits(self._block, self.starts)
         self._random = np.random.default_rng((seed, number))
-        self._count = 0
+        self._begin = begin
 
     def lines(self, first_us: int, step_us: float, count: int) -> Bytes:
         """Some lines, at most those of a block, the first at `first_us` and one each `step_us`, a few of them late."""
@@ -78,7 +84,7 @@ class Sender:
         times = first_us + (np.arange(count) * step_us).astype(np.int64)
         late = self._random.random(count) < LATE
         times[late] -= np.minimum(self._random.exponential(LATE_MEAN_US, int(late.sum())), LATE_MAX_US).astype(np.int64)
-        data[self.starts[:count, None] + np.arange(KEY)] = stamps(np.maximum(times, START_US))
+        data[self.starts[:count, None] + np.arange(KEY)] = stamps(np.maximum(times, self._begin))
         return data
 
 
@@ -141,10 +147,11 @@ def times_of(data: Bytes, starts: Numbers) -> Numbers:
     if not len(starts):
         return np.zeros(0, np.int64)
     head = np.lib.stride_tricks.sliding_window_view(data, KEY)[starts]
-    if (head[:, :10] == head[0, :10]).all():
-        out = np.full(len(starts), _day(head[0, :10].tobytes()))
-    else:
-        out = np.array([_day(row.tobytes()) for row in head[:, :10]], np.int64)
+    out, left = np.empty(len(starts), np.int64), np.arange(len(starts))
+    while len(left):  # once a day
+        same = (head[left, :10] == head[left[0], :10]).all(axis=1)
+        out[left[same]] = _day(head[left[0], :10].tobytes())
+        left = left[~same]
     for tens, base in ((11, 24), (14, 60), (17, 60), (20, 100), (22, 100), (24, 100)):
         out *= base
         out += head[:, tens] * np.int64(10) + head[:, tens + 1]

@@ -1,22 +1,25 @@
-"""How a cost grows with size: fits of two laws, their residuals, and the least that any sort must do.
+"""How a cost grows with size: fits of three laws, their residuals, and the least that any sort must do.
 
-linear    cost = fixed + each x n
-n log n   cost = fixed + each x n log2(n / unit): what a comparison sort of everything does
-Both are fitted by least squares of relative errors, so that small sizes count as much as large ones. No coefficient is
-negative: a cost that falls with size is none.
+linear     cost = fixed + each x n
+n log n    cost = fixed + each x n log2(n): what a sort of everything in memory by comparisons does
+n passes   cost = fixed + each x n (1 + passes(n)): what an external sort does that goes through everything once, and
+           once more whenever it writes everything to files
+All are fitted by least squares of relative errors, so that small sizes count as much as large ones. No coefficient is
+negative: a cost that falls with size is none. `n` counts events, and so does `room`: how many of them fit memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, lgamma, log, log2
+from math import ceil, inf, lgamma, log, log2
 
 import numpy as np
 
-LAWS: dict[str, Callable[[float], float]] = {
-    "linear": lambda n: n,
-    "n log n": lambda n: n * log2(max(n, 2.0)),
+LAWS: dict[str, Callable[[float, float], float]] = {
+    "linear": lambda n, room: n,
+    "n log n": lambda n, room: n * log2(max(n, 2.0)),
+    "n passes": lambda n, room: n * (1 + passes(n, room)),
 }
 
 
@@ -25,6 +28,7 @@ class Fit:
     """`worst`: the largest relative residual, of `residuals` in order of the points."""
 
     law: str
+    room: float
     fixed: float
     each: float
     residuals: tuple[float, ...]
@@ -35,33 +39,33 @@ class Fit:
 
     def at(self, n: float) -> float:
         """The cost that it says for a size."""
-        return self.fixed + self.each * LAWS[self.law](n)
+        return self.fixed + self.each * LAWS[self.law](n, self.room)
 
 
-def fit(law: str, sizes: Sequence[float], costs: Sequence[float]) -> Fit:
+def fit(law: str, sizes: Sequence[float], costs: Sequence[float], room: float = inf) -> Fit:
     """A law through measured points. ValueError with fewer than two sizes."""
     if len(set(sizes)) < 2 or min(costs) <= 0:
         raise ValueError(
             f"{law}: costs above 0 at two sizes or more are needed, there are {list(zip(sizes, costs, strict=True))}"
         )
     weights = 1 / np.array(costs)
-    columns = np.array([[1.0, LAWS[law](n)] for n in sizes]) * weights[:, None]
+    columns = np.array([[1.0, LAWS[law](n, room)] for n in sizes]) * weights[:, None]
     fixed, each = (float(x) for x in np.linalg.lstsq(columns, np.ones(len(costs)), rcond=None)[0])
     if fixed < 0 or each < 0:  # the better of the two that are left
         ways = [(0.0, _alone(columns[:, 1])), (_alone(columns[:, 0]), 0.0)]
         fixed, each = min(ways, key=lambda way: float(((columns @ np.array(way) - 1) ** 2).sum()))
     residuals = columns @ np.array([fixed, each]) - 1
-    return Fit(law, fixed, each, tuple(float(x) for x in residuals))
+    return Fit(law, room, fixed, each, tuple(float(x) for x in residuals))
 
 
 def _alone(column: np.ndarray) -> float:
     return float(column.sum() / (column @ column))
 
 
-def better(sizes: Sequence[float], costs: Sequence[float]) -> list[Fit]:
-    """Both laws, the one with the smaller residuals first."""
-    fits = [fit(law, sizes, costs) for law in LAWS]
-    return sorted(fits, key=lambda one: sum(x * x for x in one.residuals))
+def better(sizes: Sequence[float], costs: Sequence[float], room: float = inf) -> list[Fit]:
+    """All laws, the one with the smallest residuals first; where two say the same, in the order of LAWS."""
+    fits = [fit(law, sizes, costs, room) for law in LAWS]
+    return sorted(fits, key=lambda one: round(sum(x * x for x in one.residuals), 12))
 
 
 def comparisons(n: int) -> float:

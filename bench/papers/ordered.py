@@ -13,7 +13,7 @@ from bench.papers.pages import Page, cell
 from bench.papers.plots import look, sheet
 from bench.papers.results import Results
 from bench.papers.steps import GB, Scale, Step
-from bench.papers.windows import BUCKETS, MERGE, OWN, SORT
+from bench.papers.windows import BUCKETS, MEMORY, MERGE, OWN, OWN_MAX, SORT
 from bench.rivals.kafka import Kafka
 from bench.rivals.nats import Nats
 
@@ -46,6 +46,7 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
     _least(results, page, rows)
     _aims(page, rows)
     _differences(results, page)
+    _filed(results, page)
     _plots(page, rows)
 
 
@@ -102,20 +103,21 @@ def _bytes(results: Results, page: Page, rows: dict[tuple[str, str], list[Row]])
 
 
 def _growths(page: Page, rows: dict[tuple[str, str], list[Row]]) -> None:
-    """Both laws through every way's points."""
+    """All laws through every way's points."""
     table = []
     for (system, way), some in rows.items():
         found = by_size(some, lambda row: row["cpu_s"] + row["servers_cpu_s"])
         if len(found) < 2:
             continue
-        sizes, costs = [target / GB for target in found], [one.median for one in found.values()]
-        for fit in better([size * 1e6 for size in sizes], costs):
-            grows = fit.at(sizes[-1] * 1e6) / sizes[-1] / (fit.at(sizes[-1] * 5e5) / sizes[-1] * 2)
+        events = [one.median for one in by_size(some, lambda row: row["lines"]).values()]
+        room = MEMORY / some[-1]["size"] * some[-1]["lines"]
+        for fit in better(events, [one.median for one in found.values()], room):
+            grows = fit.at(events[-1]) / fit.at(events[-1] / 2) / 2
             line = [f"{system}, {way}", fit.law, f"{fit.fixed:.2g}", f"{fit.worst:.1%}", f"{grows - 1:+.1%}"]
             table.append(line)
     header = [
         "system and way",
-        "law (the better first)",
+        "law (the best first)",
         "fixed, CPU-s",
         "largest residual",
         "a GB's cost when doubled",
@@ -161,12 +163,27 @@ def _aims(page: Page, rows: dict[tuple[str, str], list[Row]]) -> None:
     half = values[len(values) // 2 :]
     flat = f"{min(half):.2f} to {max(half):.2f}" if half else "not measured"
     page.value("flat", f"{flat} CPU-s a GB over the larger half of the sizes")
-    page.value("repetitions", _counts(rows["buck", MERGE]))
+    page.value("repetitions", "; ".join(f"{system}, {way}: {_counts(some)}" for (system, way), some in rows.items()))
 
 
 def _counts(rows: Sequence[Row]) -> str:
     targets = sorted({row["target"] for row in rows})
     return ", ".join(f"{sum(row['target'] == t for row in rows)} of {t / GB:g} GB" for t in targets) or "none"
+
+
+def _filed(results: Results, page: Page) -> None:
+    """Over how many windows Buck had spread what was sent, and what it cost each system to take it in."""
+    table = []
+    for system in dict.fromkeys(system for system, _ in SYSTEMS):
+        costs = [one.figures["loading_cpu_s"] * GB / one.figures["loaded"] for one in results.of(PAPER, NAME, system)]
+        table.append([system, cell(spread(costs) if costs else None, why=results.absent(PAPER, NAME, system, ""))])
+    page.table("loading", ["system", "CPU-s a GB, senders and servers"], table)
+    page.value("own", f"{OWN_MAX / GB:g} GB")
+    found = [one.figures for one in results.of(PAPER, NAME, "buck")]
+    page.value(
+        "windows", " or ".join(f"{one['buckets']} windows" for one in found) or "no windows, as none was measured"
+    )
+    page.value("window", " or ".join(f"{one['window_raw'] / 1e6:g} MB" for one in found) or "not measured")
 
 
 def _differences(results: Results, page: Page) -> None:
@@ -187,11 +204,13 @@ def _plots(page: Page, rows: dict[tuple[str, str], list[Row]]) -> None:
             sizes, costs = [target / GB for target in found], [one.median for one in found.values()]
             axes.plot(sizes, costs, color=looks.colour, ls=looks.dashes, marker=looks.mark, label=label)
     for axes, title in ((left, "CPU-s a GB"), (right, "seconds until the first window")):
-        axes.set_xscale("log", base=2)
+        if any(rows.values()):  # without points there is no logarithm of anything
+            axes.set_xscale("log", base=2)
         axes.set_xlabel("GB of logs")
         axes.set_ylabel(title)
     left.set_ylim(bottom=0)
-    right.set_yscale("log")
+    if any(rows.values()):
+        right.set_yscale("log")
     left.legend(fontsize=6)
     page.plot(
         "growth-plot", figure, "CPU seconds a GB, and seconds until the first window is there, by size of the logs."

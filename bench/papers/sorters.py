@@ -85,7 +85,8 @@ def external(source: BinaryIO, out: BinaryIO, folder: Path, memory: int) -> int:
 
 
 def merge(runs: Sequence[Path], out: BinaryIO, memory: int) -> None:
-    """Lines of sorted files in one order: what is not beyond the last line that each has shown is final."""
+    """Lines of sorted files in one order: what is not beyond the last line that each has shown is final. A file goes
+    away when it has been read."""
     if not runs:
         return
     files = [path.open("rb") for path in runs]
@@ -102,9 +103,10 @@ def merge(runs: Sequence[Path], out: BinaryIO, memory: int) -> None:
                 held[i] = Lines(part.times[count:], rest - rest[0], part.data[int(rest[0]) :])
             else:
                 held[i] = cut_up(data) if (data := next(readers[i], b"")) else None
+                if held[i] is None:
+                    files[i].close()
+                    runs[i].unlink()
         put_sorted(ready, out)
-    for file in files:
-        file.close()
 
 
 # --- a consumer that buckets -----------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ each part every way of reading is measured over all that is there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from bench.papers.steps import GB, Figures, Room, Scale
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka
 from bench.rivals.nats import Nats
+from bench.rivals.process import RivalError
 from bench.rivals.rival import Rival, Settings
+from protocol.packet import Header
 
 MEMORY = 512_000_000  # for each way to sort: what a porter takes by default
+OWN_MAX = GB  # it is no aim, and three sizes show its law
 SORT, OWN, BUCKETS, MERGE = "GNU sort", "external sort", "buckets", "merge"
 SORTERS = [sys.executable, "-m", "bench.papers.sorters"]
 
@@ -29,10 +33,8 @@ Way = Callable[[Path, Sum], Cost]
 
 
 def sizes(scale: Scale) -> list[int]:
-    """Bytes of logs, each at least twice the one before."""
-    if scale.quick:
-        return [GB // 40, GB // 20, GB // 10]
-    return [GB // 20, GB // 4, GB // 2, GB, 2 * GB, 4 * GB, 8 * GB]
+    """Bytes of logs, each at least twice the one before; the largest goes on for less than a load began ago."""
+    return [GB // 40, GB // 20, GB // 10] if scale.quick else [GB // 20, GB // 4, GB, 4 * GB, 8 * GB]
 
 
 def window_raw(scale: Scale) -> int:
@@ -41,7 +43,7 @@ def window_raw(scale: Scale) -> int:
 
 
 def repeats(scale: Scale, size: int) -> int:
-    return 3 if not scale.quick and size <= GB else 1
+    return 3 if not scale.quick and size <= GB // 4 else 1
 
 
 def buck(room: Room) -> Figures:
@@ -62,7 +64,21 @@ def buck(room: Room) -> Figures:
             Sum(),
             room.folder / "log",
         )
-        return {**_grown(room, rival, {MERGE: merge}), "start_up_cpu_s": start.cpu_s}
+        found = _grown(room, rival, {MERGE: merge})
+        whole = max(found["rows"], key=lambda row: row["size"])["size"] / found["window_raw"]
+        return {**found, "start_up_cpu_s": start.cpu_s, "buckets": filed(rival.packets(), whole)}
+
+
+def filed(packets: Iterable[Header], whole: float) -> int:
+    """How many windows the senders' packets lie in. RivalError if that isn't about what was sent, or if lines were
+    filed by their arrival: nothing would be known of windows then."""
+    ours = [header for header in packets if any(b"sender" in stream.path for stream in header.streams)]
+    if late := sum(header.count for header in ours if header.late):
+        raise RivalError(f"{late} of {sum(header.count for header in ours)} lines were filed by their arrival")
+    found = len({header.bucket for header in ours})
+    if abs(found - whole) > 2 + whole / 20:
+        raise RivalError(f"what was sent goes on for {whole:.1f} windows, and lies in {found}")
+    return found
 
 
 def kafka(room: Room) -> Figures:
@@ -80,7 +96,7 @@ def nats(room: Room) -> Figures:
     with Nats(room.folder / "cluster", Settings(copies=1)) as rival:
         rival.start(1)
         read = [[sys.executable, "-m", "bench.papers.nats_lines", rival.addresses()[0]]]
-        return _grown(room, rival, _ways(room, read, read), [sizes(room.scale)[0] // (10 if room.scale.quick else 1)])
+        return _grown(room, rival, _ways(room, read, read), sizes(room.scale)[0] // (10 if room.scale.quick else 1))
 
 
 def _ways(room: Room, read: Sequence[Sequence[str]], each: Sequence[Sequence[str]]) -> dict[str, Way]:
@@ -101,25 +117,28 @@ def _ways(room: Room, read: Sequence[Sequence[str]], each: Sequence[Sequence[str
     return {SORT: gnu_sort, OWN: own, BUCKETS: buckets}
 
 
-def _grown(room: Room, rival: Rival, ways: dict[str, Way], wanted: Sequence[int] = ()) -> Figures:
-    """Load up to each size, and measure every way there; every second time in the other order."""
-    scale, now, held = room.scale, disorder.START_US, Sum()
-    senders = [disorder.Sender(scale.logs, i, room.seed) for i in range(disorder.SENDERS)]
+def _grown(room: Room, rival: Rival, ways: dict[str, Way], only: int = 0) -> Figures:
+    """Load up to each size; measure every way there, every second time in the other order. `only`: one size, once."""
+    scale, now, held = room.scale, disorder.begin_us(time.time()), Sum()
+    senders = [disorder.Sender(scale.logs, i, room.seed, now) for i in range(disorder.SENDERS)]
     rows: list[dict[str, Any]] = []
-    for size in wanted or sizes(scale):
+    loading_cpu_s = 0.0
+    for size in [only] if only else sizes(scale):
         folder = room.folder / f"part{size}"
         paths, made, now = disorder.write(
             folder, senders, now, size - held.size, window_raw(scale), isinstance(rival, Buck)
         )
+        before = rival.cpu_s()
         with ThreadPoolExecutor() as pool:
-            list(pool.map(rival.load, [[path] for path in paths]))
+            loaded = list(pool.map(rival.load, [[path] for path in paths]))
+        loading_cpu_s += rival.cpu_s() - before + sum(one.client_cpu_s for one in loaded)
         for path in paths:
             path.unlink()
         held += made
-        for turn in range(repeats(scale, size)):
+        for turn in range(1 if only else repeats(scale, size)):
             for name in list(ways) if turn % 2 == 0 else reversed(ways):
-                if name == OWN and size > 2 * GB:
-                    continue  # its law is known by then, and it is no aim
+                if name == OWN and size > OWN_MAX:
+                    continue
                 place = room.folder / "sorting"
                 place.mkdir(exist_ok=True)
                 before = rival.cpu_s()
@@ -127,4 +146,5 @@ def _grown(room: Room, rival: Rival, ways: dict[str, Way], wanted: Sequence[int]
                 servers = rival.cpu_s() - before
                 row = {"way": name, "size": held.size, "lines": held.lines, "target": size, "servers_cpu_s": servers}
                 rows.append(row | cost.as_figures())
-    return {"rows": rows, "differences": rival.differences(), "window_raw": window_raw(scale), "memory": MEMORY}
+    facts = {"differences": rival.differences(), "window_raw": window_raw(scale), "memory": MEMORY}
+    return {"rows": rows, "loading_cpu_s": loading_cpu_s, "loaded": held.size, **facts}

@@ -9,16 +9,18 @@ import time
 from fractions import Fraction
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import losses
-from bench.papers import complete, durability, expected, hit, mixed, pages, results, steps, syncs
+from bench.papers import carry, complete, durability, expected, hit, mixed, pages, results, steps, syncs
 from bench.rivals import mix, power
 from bench.rivals.process import RivalError
 from bench.rivals.rival import Settings
+from tailer.settings import TailerSettings
 
 # --- what is expected -------------------------------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ def test_less_is_some_of_every_log_and_more_is_not_the_same_again(tmp_path: Path
 def test_senders_of_a_day_have_its_shares_and_rules_say_what_classes_are() -> None:
     senders = [mix.of("day", sender).name for sender in range(100)]
     assert {name: senders.count(name) / 100 for name in mixed.DAY} == mixed.DAY
-    assert all(hit.SENDERS_MAX % len(mix.MIXES[how]) == 0 for how in hit.MIXES)
+    assert all(hit.SENDERS_MAX % len(mix.MIXES[case.mix]) == 0 for case in hit.CASES)
     assert [mix.of("each", sender).replicas for sender in range(4)] == [1, 2, 3, 3]
     text = mix.rules({"/a": mix.NORMAL, "/b": mix.AUDIT, "/c": mix.DEBUG})
     assert 'path = "/a"\ncopies = 2\nsync = "none"\nresend = true' in text
@@ -118,6 +120,71 @@ def test_losses_are_counted_by_class(tmp_path: Path) -> None:
         "debug: lost": 2, "pair: lost": 0, "normal: lost": 0,
     }  # fmt: skip
     assert (found["normal: acked"], found["normal: twice"], found["debug: twice"]) == (2, 1, 0)
+
+
+class Fake:
+    """A cluster that nothing but `hit` is asked of."""
+
+    def __init__(self, folder: Path, starts: bool) -> None:
+        self.name, self.folder, self.disks, self.starts = "fake", folder, None, starts
+
+    def __enter__(self) -> Fake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self, count: int) -> None:
+        if not self.starts:
+            raise RivalError("no\nport")
+
+
+def test_a_fault_that_fails_costs_no_other_faults_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    power_cuts = [hit.Case(hit.Fault(True, nodes), how) for nodes in (1, 2) for how in ("unsynced", "audit")]
+    cases = [hit.Case(hit.Fault(False, 1), "each"), *power_cuts]
+
+    def make(number: int) -> Any:
+        made.append(number)
+        return Fake(tmp_path / str(number), starts=len(made) != 2)
+
+    def one(rival: Fake, case: hit.Case, *_: object) -> dict[str, int]:
+        if case.fault == hit.Fault(True, 1):
+            raise RuntimeError("unavailable\npartition")
+        return {f"{case.name}: ran": 1}
+
+    monkeypatch.setattr(hit, "_one", one)
+    found = hit.hit(make, cases, 1, 0, 60, 1)
+    assert found == {
+        "kill -9 of 1: each: ran": 1,
+        "power cut of 1: unsynced: why": "failed: unavailable partition",
+        "power cut of 1: audit: why": "failed: no port",
+        "power cut of 2: unsynced: ran": 1,
+        "power cut of 2: audit: ran": 1,
+    }
+    assert len(made) == len(set(made)) == 3
+    late = hit.hit(make, cases[:1], 1, 0, 0, 1)
+    assert late == {"kill -9 of 1: each: why": "no time was left for it"}
+
+
+def test_a_tailers_own_journal_and_files_are_delivered(tmp_path: Path) -> None:
+    for name in ("12.log", "opening.log", "acks", "tailer.toml"):
+        (tmp_path / name).touch()
+    words = hit.deliver(tmp_path, ["a:1", "b:2"])
+    assert words[words.index("--journal") + 1] == str(tmp_path / "journal")
+    assert words[words.index("--config") + 1] == str(tmp_path / "tailer.toml")
+    assert words[-2:] == [str(tmp_path / "12.log"), str(tmp_path / "opening.log")]
+    settings = TailerSettings.model_validate({"once": True, "patience": words[words.index("--patience") + 1]})
+    assert settings.patience == hit.PATIENCE_S
+
+
+def test_losses_stand_in_a_table_with_what_failed(tmp_path: Path) -> None:
+    figures: steps.Figures = {"power cut of 1: audit: why": "failed: no leader"}
+    for kind, late in (("debug", 3), ("pair", None)):
+        figures |= {f"power cut of 1: {kind}: {key}": value
+                    for key, value in (("acked", 9), ("not at once", late), ("lost", 2))}  # fmt: skip
+    cells = [durability._losses_of(figures, "power cut of 1", kind) for kind in (mix.DEBUG, mix.PAIR, mix.AUDIT)]
+    assert cells == ["3 / 2 of 9", "no reader / 2 of 9", "failed: no leader"]
 
 
 @pytest.mark.slow
@@ -184,6 +251,26 @@ def test_what_was_not_counted_is_none_and_what_is_no_count_is_an_error(tmp_path:
         syncs.counted(tmp_path / "other")
 
 
+# --- what is measured once, and what a tailer was told ----------------------------------------------------------------
+
+
+def test_the_first_repetition_is_known_by_its_seed(tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    def run(room: steps.Room) -> steps.Figures:
+        seeds.append(room.seed)
+        return {}
+
+    step = steps.Step(durability.PAPER, durability.COSTS, "a", run, repetitions=2)
+    steps.run([step], steps.Scale(False, ()), results.Results(tmp_path / "r"), tmp_path / "work", lambda _: None)
+    assert [seed == durability.FIRST_SEED for seed in seeds] == [True, False]
+
+
+def test_a_tailers_command_line_says_how_long_it_lingers() -> None:
+    assert carry.told_to_linger(["python", "-m", "tailer", "--linger", "5ms", "--to", "a:1"]) == "5ms"
+    assert carry.told_to_linger(["python", "-m", "tailer"]) == ""
+
+
 # --- completeness -----------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +282,7 @@ def test_lines_get_numbers_and_producers_state_what_they_have(tmp_path: Path) ->
     rows = (tmp_path / "said").read_text().splitlines()
     assert rows[1].split()[:3] == ["host1/1", "window=1790000700", "5417-10833"]
     assert len({row.split()[3] for row in rows}) == 3
+    assert complete.count_bytes() == 3 * (61 + 8 + 24)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.papers import lateness
-from bench.papers.delivered import Plan, Sending, Stretch, figures
-from bench.papers.lateness import STRETCHES, fill, steps
+from bench.papers.delivered import BEFORE_S, DEAD_S, STRETCHES, Plan, Sending, Stretch, figures
+from bench.papers.lateness import fill, steps
 from bench.papers.pages import Page
 from bench.papers.results import Results, Row
 from bench.papers.steps import Scale
@@ -48,6 +49,8 @@ def test_an_event_belongs_to_the_stretch_in_which_it_was_due_and_is_late_among_i
     assert found["live_normal_pairs"] == pytest.approx(1 / 6)
     assert found["live_normal_own_adjacent"] == 0.0
     assert found["live_again"] == 1
+    assert found["live_normal_late_above"] == 0.0
+    assert found["live_skew_late_above"] == 0.25
     assert found["live_skew_events"] == 4
     assert found["live_skew_late_max_s"] == 4.99  # 0/140 after one that says 5130
     assert found["live_skew_missed_0_0"] == 0.75  # it alone came before its time
@@ -100,20 +103,45 @@ def test_who_is_killed_and_started_again_has_new_numbers_and_a_log_of_its_own(tm
     assert sending.logs[-1].name == "sent5.1.log"
 
 
+def test_what_is_counted_of_the_death_of_a_server_is_as_long_for_all() -> None:
+    full, quick = lateness.FULL_PLAN, lateness.QUICK_PLAN
+    assert full.down_s > lateness.TUNED_DOWN_S == DEAD_S
+    assert full.counted_s == replace(full, down_s=lateness.TUNED_DOWN_S).counted_s == BEFORE_S + DEAD_S
+    assert quick.counted_s == BEFORE_S + quick.down_s
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_is_made_of_results_alone_and_says_whether_the_goal_was_reached(tmp_path: Path) -> None:
     text = page(tmp_path / "a", buck_ms=100).read_text()
-    assert "0.1 s with Buck and 2 s with Kafka's best here (Kafka, 3 partitions, tuned): 0.05 of it" in text
+    assert "was 0.1 s with Buck (1 repetition) and 2 s with Kafka's best" in text
+    assert "(Kafka, 3 partitions, tuned; 1 repetition): 0.05 to 0.05 of it" in text
     assert "which is reached" in text
     assert "no pair of events the wrong way round, in any stretch" in text
     assert "| rsyslog | left out: no rsyslogd |" in text
     assert "Buck, merged" in text
     assert "plots/4-lateness.svg" in text
-    assert "which is missed" in lateness._goal(1.5, {"Kafka": 2.0})
-    assert "which is reached" in lateness._goal(0.25, {"Kafka": 2.0, "Kafka, tuned": 3.0})
-    assert "a p99 of 0" in lateness._goal(0.25, {"Kafka": 0.0})
+    assert "Buck: 0 live and 0 later" in text
+
+
+@pytest.mark.parametrize(
+    ("buck", "kafka", "verdict"),
+    [
+        ([1.5], {"Kafka": [2.0]}, "which is missed"),
+        ([0.25], {"Kafka": [2.0], "Kafka, tuned": [3.0]}, "which is reached"),
+        ([0.1, 0.25], {"Kafka": [2.0, 9.0]}, "which is reached"),
+        ([0.1, 0.3], {"Kafka": [2.0]}, "which is not decided by these repetitions"),
+        ([0.2], {"Kafka": [1.0, 2.0]}, "which is not decided by these repetitions"),
+        ([0.6, 0.7], {"Kafka": [2.0, 4.0]}, "which is missed"),
+        ([0.25], {"Kafka": [0.0]}, "which is not decided by these repetitions"),
+    ],
+)
+def test_a_verdict_holds_for_each_repetition_or_is_none(
+    buck: list[float], kafka: dict[str, list[float]], verdict: str
+) -> None:
+    assert lateness._goal(buck, kafka).endswith(verdict)
+    assert f"{len(buck)} repetition" in lateness._goal(buck, kafka)
 
 
 def test_a_page_stands_where_nothing_was_measured(tmp_path: Path) -> None:
@@ -141,7 +169,13 @@ def page(folder: Path, buck_ms: int) -> Path:
             (folder / f"{name}.log").write_text("".join(f"R 0 {i} {20_000 * MS}\n" for i in order))
         stretches = [Stretch(name, 0, 10_000 * MS) for name in STRETCHES]
         found = figures(stretches, [sent], folder / "live.log", folder / "past.log")
-        found |= {"rate": 1200, "ahead_s": 3.0, "senders": 6, "differences": [f"{system} is another system"]}
+        found |= {
+            "rate": 1200,
+            "ahead_s": 3.0,
+            "senders": 6,
+            "counted_s": 9.0,
+            "differences": [f"{system} is another system"],
+        }
         results.add(Row(4, "order", system, variant, 0), found, 1, 1.0)
     made = Page(4, results)
     fill(results, {4: made})

@@ -12,16 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.papers import disorder, ordered
-from bench.papers.disorder import STAMP, START_US, WINDOW_S, Sender, Sum, stamps, times_of, write
+from bench.papers import disorder, ordered, windows
+from bench.papers.disorder import STAMP, WINDOW_S, Sender, Sum, begin_us, stamps, times_of, write
 from bench.papers.growth import better, comparisons, fit, passes, trie_depth
 from bench.papers.pages import Page
 from bench.papers.piped import Sink, measure
 from bench.papers.results import Results, Row
 from bench.papers.sorters import Buckets, cut_up, external
+from bench.papers.steps import Scale
 from bench.rivals.process import RivalError
+from protocol.limits import LATE_S
+from protocol.packet import Class, Header, StreamRef
 
 WIDTH_US = WINDOW_S * 10**6
+START_US = 1_763_596_800 * 10**6  # a window's edge, and a day's
 
 
 def lines_at(times: list[int]) -> bytes:
@@ -51,9 +55,31 @@ def test_a_time_is_written_as_everybody_reads_it() -> None:
     assert stamps(np.array([1_763_842_504_123_456]))[0].tobytes() == b"2025-11-22T20:15:04.123456Z"
 
 
+@given(st.floats(1.7e9, 4e9))
+def test_a_load_begins_at_a_window_and_its_largest_lies_before_now_and_is_not_too_old(now_s: float) -> None:
+    scale, begin = Scale(False, ()), begin_us(now_s)
+    assert begin % WIDTH_US == 0
+    assert begin / 1e6 > now_s - LATE_S + 3600  # which loading and measuring all sizes may take
+    assert begin / 1e6 + max(windows.sizes(scale)) / windows.window_raw(scale) * WINDOW_S < now_s
+
+
+def packet(bucket: int, late: bool = False, path: bytes = b"/x/part5/sender1.log") -> Header:
+    stream = StreamRef(b"i", path, b"h")
+    return Header("prod", bucket, WINDOW_S, b"t", b"h", 0, 0, Class(), 7, 0, 0, late, (stream,), (), b"")
+
+
+def test_windows_are_counted_among_what_is_filed_and_it_is_an_error_if_there_are_none() -> None:
+    spread = [packet(300 * i // 2) for i in range(20)] + [packet(10**6, True, b"/x/ready.log")]
+    assert windows.filed(spread[::2] * 2 + spread[-1:], 10.2) == 10
+    with pytest.raises(RivalError, match=r"goes on for 250\.0 windows, and lies in 1$"):
+        windows.filed([packet(0)], 250.0)
+    with pytest.raises(RivalError, match="7 of 14 lines were filed by their arrival"):
+        windows.filed([packet(0), packet(300, late=True)], 2.0)
+
+
 def test_senders_go_through_the_same_time_and_few_of_their_lines_are_late(log: Path, tmp_path: Path) -> None:
     def load(apart: bool) -> list[bytes]:
-        senders = [Sender([log], i, seed=3, block=20_000) for i in range(3)]
+        senders = [Sender([log], i, seed=3, begin=START_US, block=20_000) for i in range(3)]
         paths, made, end = write(tmp_path / str(apart), senders, START_US, 300_000, 100_000, apart)
         datas = [path.read_bytes() for path in paths]
         assert made == sum((Sum.of(np.frombuffer(data, np.uint8)) for data in datas), Sum())
@@ -82,6 +108,7 @@ def test_an_external_sort_gives_all_lines_in_order_whatever_fits(times: list[int
     data, out = lines_at(times) if times else b"", io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         runs = external(io.BytesIO(data), out, Path(folder), memory)
+        assert not list(Path(folder).iterdir())
     assert runs == 0 if not times else runs >= 1
     assert out.getvalue().splitlines() == sorted(data.splitlines(), key=lambda line: line[:STAMP])
 
@@ -165,6 +192,12 @@ def test_a_law_is_found_from_its_own_points() -> None:
     sorting = better(SIZES, [1.0 + 0.5 * n * np.log2(n) for n in SIZES])[0]
     assert sorting.law == "n log n"
     assert sorting.at(2e3) == pytest.approx(1.0 + 0.5 * 2e3 * np.log2(2e3))
+    costs = [2.0 + 0.1 * n * (1 + passes(n, 4e3)) for n in SIZES]
+    external_sort = better(SIZES, costs, room=4e3)[0]
+    assert external_sort.law == "n passes"
+    assert external_sort.at(4e3) == pytest.approx(2.0 + 0.1 * 4e3)
+    assert external_sort.at(8e3) == pytest.approx(2.0 + 0.1 * 8e3 * 2)
+    assert better(SIZES, costs, room=1e9)[0].law != "n passes"  # it says the same as the linear one where all fits
     falling = fit("linear", [1.0, 2.0], [2.0, 1.0])
     assert falling.fixed >= 0 <= falling.each
     with pytest.raises(ValueError, match="two sizes"):
@@ -191,7 +224,8 @@ def test_the_page_is_written_from_whatever_there_is(tmp_path: Path) -> None:
         times = {"cpu_s": cpu_s, "servers_cpu_s": 0.1, "first_s": 1.0, "last_s": 2.0}
         return {"way": way, "size": size, "target": size, **figures, **times}
 
-    facts = {"differences": ["it is other"], "window_raw": 10**6, "memory": 10**6}
+    facts: dict[str, object] = {"differences": ["it is other"], "window_raw": 10**6, "memory": 10**6, "buckets": 41}
+    facts |= {"loading_cpu_s": 0.7, "loaded": 10**8}
     sizes = [10**7, 2 * 10**7, 4 * 10**7]
     ways = {"buck": ["merge"], "kafka": ["GNU sort", "external sort", "buckets"]}
     for system, some in ways.items():
@@ -205,3 +239,13 @@ def test_the_page_is_written_from_whatever_there_is(tmp_path: Path) -> None:
     assert "left out: no nats-server" in text
     assert "| kafka, GNU sort | 0.04 GB | 0.34 | 0.5: reached |" in text
     assert "- kafka: it is other." in text
+    assert "41 windows" in text
+    assert "| kafka | 7 |" in text
+    assert "n passes" in text
+
+
+def test_a_page_stands_where_nothing_was_measured(tmp_path: Path) -> None:
+    page = Page(3, Results(tmp_path / "results"))
+    ordered.fill(page.results, {3: page})
+    page.write(tmp_path / "3.md")
+    assert "not measured" in (tmp_path / "3.md").read_text()
