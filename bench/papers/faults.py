@@ -17,6 +17,7 @@ from typing import Any
 from bench.papers import checker
 from bench.papers.checker import NS, Id, Sent
 from bench.papers.steps import Figures, Room
+from bench.rivals.kafka import Kafka
 from bench.rivals.process import RivalError
 from bench.rivals.rival import Rival
 
@@ -35,11 +36,11 @@ class Plan:
     faults: tuple[str, ...] = FAULTS
     rate: float = 2000.0
     calm_s: float = 5.0
-    out_s: float = 12.0
+    out_s: float = 6.0
 
-    @classmethod
-    def of(cls, quick: bool) -> Plan:
-        return cls(("kill", "cut"), 400.0, 1.5, 2.5) if quick else cls()
+
+SHORT, LONG = Plan(), Plan(("kill",), out_s=12.0)  # longer than what by default is waited for
+QUICK = Plan(("kill", "cut"), rate=400.0, calm_s=1.5, out_s=2.5)
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,7 @@ def _happen(
     rival: Rival, fault: str, plan: Plan, watch: Watch, any_of: random.Random
 ) -> tuple[Mark, dict[str, float] | None]:
     """One fault, undone and settled; and what was used from the start of a node that was dead."""
-    found = rival.leader()
-    victim = found if found is not None else any_of.randrange(len(rival.nodes))
+    victim = _victim(rival, any_of)
     doing: dict[str, tuple[Callable[[int], object], Callable[[int], object]]] = {
         "kill": (rival.kill, rival.restart),
         "stop": (rival.freeze, rival.thaw),
@@ -182,6 +182,16 @@ def _happen(
     watch.settle(undone)
     used = Used.by_now(rival).since(before) if before else None
     return Mark(fault, begin, undone, time.monotonic_ns(), back_s), used
+
+
+def _victim(rival: Rival, any_of: random.Random) -> int:
+    """A node that leads what is sent to, where there are leaders. Of Kafka's brokers one that doesn't lead the
+    controllers too: that is kinder to Kafka, and what clusters with controllers of their own are like."""
+    found = rival.leader()
+    if isinstance(rival, Kafka):
+        leaders = rival.partition_leaders()
+        return next((i for i in leaders if i != found), leaders[0])
+    return any_of.randrange(len(rival.nodes)) if found is None else found
 
 
 def _look(sent: Sent, mark: Mark, plan: Plan) -> dict[str, Any]:

@@ -79,6 +79,13 @@ def whole(path: Path) -> str:
     return text
 
 
+def verdict(ours: Spread, theirs: Spread, most: float) -> str:
+    """Whether ours is at most so much of theirs, whichever repetitions of both are compared."""
+    if ours.high <= most * theirs.low:
+        return "reached"
+    return "missed" if ours.low > most * theirs.high else "not decided: repetitions differ"
+
+
 def cell(value: Spread | None, unit: str = "", why: Sequence[str] = ()) -> str:
     """Median, with minimum and maximum where they differ; why there is none."""
     if value is None:

@@ -53,6 +53,9 @@ class Buck(Rival):
             "a live reader is shown what comes from its start on, each event as often as the product lets through; who"
             " wants the past asks for it apart",
             "a node serves again when it listens",
+            f"tailers let a line linger for {self.settings.linger_ms} ms, as the others' senders do"
+            if self.settings.timeouts == "tuned"
+            else "tailers let a line linger as by default: half a second where much is written, else up to five",
         ]
         if self.settings.copies == 3 and self.settings.sync == "none":
             found.append(

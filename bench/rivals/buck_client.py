@@ -109,7 +109,8 @@ def _tailer(asked: Asked, folder: Path, other: list[Path], paths: list[Path]) ->
         "run",
     ]
     command += ["--config", str(config), "--journal", str(folder / "journal"), "--from", "head", *_clear(asked)]
-    command += ["--linger", f"{asked.settings.linger_ms}ms"]
+    if asked.settings.timeouts == "tuned":
+        command += ["--linger", f"{asked.settings.linger_ms}ms"]
     for address in asked.to:
         command += ["--to", address]
     return subprocess.Popen([*command, *map(str, other + paths)], stdin=subprocess.DEVNULL)

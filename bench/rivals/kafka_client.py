@@ -19,7 +19,12 @@ from bench.rivals.rival import Settings
 TOPIC = "events"
 READ_AT_ONCE, READ_S = 1000, 0.005
 # With tuned time-outs: a broker that keeps silent is left, and asked again, early.
-TUNED = {"socket.timeout.ms": 2000, "reconnect.backoff.max.ms": 250, "retry.backoff.ms": 50}
+TUNED = {
+    "socket.timeout.ms": 2000,
+    "socket.connection.setup.timeout.ms": 1000,
+    "reconnect.backoff.max.ms": 250,
+    "retry.backoff.ms": 50,
+}
 
 
 def producer_settings(servers: str, settings: Settings) -> dict[str, Any]:
@@ -34,6 +39,8 @@ def producer_settings(servers: str, settings: Settings) -> dict[str, Any]:
         "queue.buffering.max.messages": 1_000_000,
         "compression.codec": settings.compression,
     }
+    if settings.level is not None:
+        given["compression.level"] = settings.level
     if settings.timeouts == "tuned":
         given |= {**TUNED, "request.timeout.ms": 1500}
     return given

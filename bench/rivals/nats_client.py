@@ -25,6 +25,8 @@ from bench.rivals.lines import Event, Log, Pacer
 STREAM = "events"
 PENDING_MAX = 4000  # the client's own default
 ACK_S = {"default": 5.0, "tuned": 1.0}
+# With tuned time-outs: a server that keeps silent is left; by default it is noticed after two minutes.
+PINGS: dict[str, dict[str, int]] = {"default": {}, "tuned": {"ping_interval": 1, "max_outstanding_pings": 2}}
 AGAIN_S, SILENT_S = 0.1, 1.0
 PENDING_BYTES = 256 << 20
 
@@ -35,7 +37,8 @@ async def _connect(asked: Asked) -> Connection:
     async def quiet(_: Exception) -> None:
         pass  # it dials again by itself; who waits for an acknowledgement notices
 
-    return await nats.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=AGAIN_S, error_cb=quiet)
+    more = PINGS[asked.settings.timeouts]
+    return await nats.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=AGAIN_S, error_cb=quiet, **more)
 
 
 def pace(asked: Asked, pacer: Pacer, log: Log) -> None:

@@ -16,6 +16,7 @@ Whatever can't be made equal to the others, a system says in `differences`; it b
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
 import signal
@@ -50,6 +51,7 @@ class Settings:
     copies: Literal[1, 2, 3] = 3
     sync: Literal["none", "each"] = "none"  # each: on the device before the acknowledgement
     compression: Literal["zstd", "lz4", "none"] = "zstd"
+    level: int | None = None  # of the compression; None: the client's own choice
     partitions: int = 3
     idempotent: bool = True
     keyed: bool = False  # by sender: a sender's events stay in one partition
@@ -378,10 +380,16 @@ def _used_ports(first: int, count: int) -> Iterator[int]:
 
 
 def weigh(files: Sequence[Path]) -> tuple[int, int]:
-    """Bytes of all files, and their lines that aren't empty."""
+    """Bytes of all files, and their lines that aren't empty; files that don't change are counted once."""
     size = lines = 0
     for path in files:
-        with path.open("rb") as file:
-            size += path.stat().st_size
-            lines += sum(line not in (b"\n", b"\r\n") for line in file)
+        stat = path.stat()
+        size += stat.st_size
+        lines += _lines_of(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     return size, lines
+
+
+@functools.lru_cache(256)
+def _lines_of(path: Path, *_: int) -> int:
+    with path.open("rb") as file:
+        return sum(line not in (b"\n", b"\r\n") for line in file)

@@ -96,19 +96,19 @@ def figures(worst: float) -> dict[str, Any]:
 
 def test_the_page_is_made_of_what_was_measured_and_says_what_was_not(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    for system, variant, worst in (("buck", "", 1.0), ("kafka", "tuned", 4.0), ("nats", "tuned", 16.0)):
+    for system, variant, worst in (("buck", "tuned", 1.0), ("kafka", "tuned", 4.0), ("nats", "tuned", 16.0)):
         results.add(Row(2, "faults", system, variant, 0), figures(worst), 1, 1.0)
     results.left_out(Row(2, "faults", "kafka", "default", 0), "no java")
     page = Page(2, results)
     masterless.fill(results, {2: page})
     page.write(tmp_path / "2.md", text(tmp_path))
     written = (tmp_path / "2.md").read_text()
-    assert "| buck | 0.5, 1 | not measured | 0.5, 1 | not measured |" in written
+    assert "| buck tuned | 0.5, 1 | not measured | 0.5, 1 | not measured |" in written
     assert "| kafka default | left out: no java | - | - | - |" in written
     assert "| nats default | not measured | - | - | - |" in written
     assert "0.25 of kafka tuned's, the best of kafka and nats (wanted: 0.125 at most, missed)" in written
     assert "| 6 | 3 | 20 · 0 · 0 | 5 · 0 · 0 | 5 · 0 · 50 |" in written
-    assert "- buck: none" in written
+    assert "- buck tuned: none" in written
     assert (tmp_path / "plots" / "2-faults.svg").stat().st_size > 10_000
 
 
@@ -132,10 +132,10 @@ def text(folder: Path) -> Path:
 def test_each_step_has_a_cluster_of_its_own_and_the_quick_run_starts_each_system_once() -> None:
     full = masterless.steps(Scale.of(False, []))
     assert [(step.system, step.variant) for step in full][:3] == [
-        ("buck", ""),
+        ("buck", "default"),
+        ("buck", "tuned"),
         ("kafka", "default"),
-        ("kafka", "tuned"),
     ]
     assert all("quick" not in step.missing for step in full)
     left = [step.system for step in masterless.steps(QUICK) if step.missing == masterless.ONCE]
-    assert left == ["kafka", "nats"]
+    assert left == ["buck", "kafka", "nats"]

@@ -307,3 +307,15 @@ def test_on_a_page_an_error_is_a_line(tmp_path: Path) -> None:
     assert len(why) <= 120
     assert "\n" not in why
     assert "a log's line\\n" * 100 in results.path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        (Spread(1.0, 2.0, 2.5), "reached"),
+        (Spread(2.0, 2.5, 3.0), "not decided: repetitions differ"),
+        (Spread(6.0, 7.0, 8.0), "missed"),
+    ],
+)
+def test_a_number_is_reached_or_missed_whichever_repetitions_are_compared(ours: Spread, said: str) -> None:
+    assert pages.verdict(ours, Spread(5.0, 7.0, 11.0), 0.5) == said
