@@ -1,6 +1,6 @@
 """One cluster, events at a steady rate, and one thing after another that happens to a node: everything on one clock.
 
-Where a system has a leader, it is the one that is hit: the node whose loss costs most. Elsewhere it is any. A fault
+Where a system has a leader, it is the one that is hit. Elsewhere it is any. A fault
 lasts the same time for all systems, then is undone, and the next one waits until what was due before has settled.
 """
 
@@ -188,10 +188,12 @@ def _victim(rival: Rival, any_of: random.Random) -> int:
     """A node that leads what is sent to, where there are leaders. Of Kafka's brokers one that doesn't lead the
     controllers too: that is kinder to Kafka, and what clusters with controllers of their own are like."""
     found = rival.leader()
+    if found is None:
+        return any_of.randrange(len(rival.nodes))
     if isinstance(rival, Kafka):
-        leaders = rival.partition_leaders()
-        return next((i for i in leaders if i != found), leaders[0])
-    return any_of.randrange(len(rival.nodes)) if found is None else found
+        leaders = [i for i in rival.partition_leaders() if i >= 0]
+        return next((i for i in leaders if i != found), (found + 1) % len(rival.nodes))
+    return found
 
 
 def _look(sent: Sent, mark: Mark, plan: Plan) -> dict[str, Any]:

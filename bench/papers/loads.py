@@ -197,8 +197,9 @@ def _table(results: Results, page: Page, name: str, lines: Sequence[Line], colum
 
 def _times(results: Results, line: Line) -> int:
     """How many repetitions have figures of this line."""
+    prefix = line.prefix and f"{line.prefix}: "
     steps_of = [results.of(PAPER, step, line.system, line.variant) for step in (FULL, SMALL)]
-    return max(sum(any(key.startswith(line.prefix) for key in one.figures) for one in runs) for runs in steps_of)
+    return max(sum(any(key.startswith(prefix) for key in one.figures) for one in runs) for runs in steps_of)
 
 
 class Number(NamedTuple):

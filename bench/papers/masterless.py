@@ -21,7 +21,7 @@ from bench.rivals.rival import Rival, Settings
 from bench.rivals.syslog import Syslog
 
 PAPER, NAME = 2, "faults"
-REPETITIONS = 3
+REPETITIONS = 2
 DEFAULT, TUNED = Settings(linger_ms=5, nets=True), Settings(linger_ms=5, nets=True, timeouts="tuned")
 VARIANTS: list[tuple[type[Rival], str, Settings]] = [
     (Buck, "default", DEFAULT),

@@ -60,7 +60,8 @@ class Nets:
 
     def _make(self) -> None:
         hardware = [f"02:00:00:00:00:{i + 1:02x}" for i in range(len(self.names) + 1)]
-        _ip("link", "add", self.bridge, "address", hardware[0], "type", "bridge")
+        # A bridge that snoops tells all of its ports that it does, whenever one comes.
+        _ip("link", "add", self.bridge, "address", hardware[0], "type", "bridge", "mcast_snooping", "0")
         _silence(self.bridge)
         _ip("address", "add", f"{self.host}/24", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")

@@ -25,7 +25,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import randrange
 from types import TracebackType
@@ -385,11 +385,19 @@ def weigh(files: Sequence[Path]) -> tuple[int, int]:
     for path in files:
         stat = path.stat()
         size += stat.st_size
-        lines += _lines_of(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        lines += _lines_of(_Known((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns), path))
     return size, lines
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A file, whatever its name."""
+
+    what: tuple[int, ...]
+    path: Path = field(compare=False)
+
+
 @functools.lru_cache(256)
-def _lines_of(path: Path, *_: int) -> int:
-    with path.open("rb") as file:
+def _lines_of(known: _Known) -> int:
+    with known.path.open("rb") as file:
         return sum(line not in (b"\n", b"\r\n") for line in file)
