@@ -29,7 +29,7 @@ from protocol.seal import Seal
 
 PAPER, COSTS, PROOF = 1, "costs", "proof"
 TAILERS, QUICK_TAILERS = 20, 2
-STATEMENTS, QUICK_STATEMENTS = 1_000, 200
+STATEMENTS, QUICK_STATEMENTS = 1_000, 50
 COPIES = 3  # of statements: nodes of the cluster here, each of which has all seals, and replicas of the topic
 # Bytes of Kafka's record format around a value that is alone in its batch, small and without a key.
 BATCH_HEADER, RECORD_FIELDS = 61, 8

@@ -40,7 +40,7 @@ class Plan:
 
 
 SHORT, LONG = Plan(), Plan(("kill",), out_s=12.0)  # longer than what by default is waited for
-QUICK = Plan(("kill", "cut"), rate=400.0, calm_s=1.5, out_s=2.5)
+QUICK = Plan(("kill",), rate=400.0, calm_s=1.5, out_s=2.5)
 
 
 @dataclass(frozen=True)

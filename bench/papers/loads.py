@@ -49,7 +49,7 @@ class System(NamedTuple):
 
 def systems(scale: Scale) -> list[System]:
     """What is measured, the best of each; in a quick run fewer ways."""
-    one, best = Settings(), partial(full_load.kafka, ways=BEST_KAFKA)
+    one, best = Settings(), partial(full_load.kafka, ways=BEST_KAFKA[:1] if scale.quick else BEST_KAFKA)
     other = partial(full_load.kafka, ways=OTHER_KAFKA, packed=False)
     return [
         System(Kafka, "3 copies", one, 3, best, small_load.kafka),

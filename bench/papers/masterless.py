@@ -41,7 +41,8 @@ TITLES = {
 MB, MS = 1e6, 1e3
 CALM = {"ready_s": 1, "idle_rss": 1 / MB, "calm_ack_p50_s": MS, "calm_frames_per_event": 1,
         "calm_received_per_event": 1, "calm_cpu_share": 1}  # fmt: skip
-ONCE = "the quick run starts each system once, with the time-outs that make it faster"
+QUICK = ("tuned",)
+ONCE = "the quick run has time for few clusters, and takes the time-outs that make it faster"
 
 
 def steps(scale: Scale) -> list[Step]:
@@ -50,7 +51,7 @@ def steps(scale: Scale) -> list[Step]:
     return [
         Step(
             PAPER, NAME, kind.name, partial(measure, kind, settings), variant,
-            ONCE if scale.quick and variant == "default" else kind.missing() or here,
+            ONCE if scale.quick and variant not in QUICK else kind.missing() or here,
             1 if variant == "default" else REPETITIONS,
         )
         for kind, variant, settings in VARIANTS
