@@ -25,8 +25,9 @@ from bench.papers.syncs import Syncs
 from bench.rivals import mix
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka, producer_options
+from bench.rivals.lines import weigh
 from bench.rivals.process import Program, RivalError
-from bench.rivals.rival import Rival, weigh
+from bench.rivals.rival import Rival
 
 Way = Mapping[str, str]  # class of lines -> kind
 ALL_NORMAL, ALL_AUDIT, OWN, OWN_PAIRED = "all as normal", "all as audit", "each as its own", "the same, pairs"

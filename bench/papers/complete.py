@@ -22,8 +22,9 @@ from bench.papers.results import Results
 from bench.papers.steps import GB, Figures, Room, Scale, Step
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka, producer_options
+from bench.rivals.lines import weigh
 from bench.rivals.process import Program, RivalError
-from bench.rivals.rival import Rival, weigh
+from bench.rivals.rival import Rival
 from bench.sending import key_of
 from protocol.seal import Seal
 

@@ -25,9 +25,10 @@ from bench.papers import blobs, material
 from bench.papers.steps import GB, Figures, Room
 from bench.rivals.buck import Buck
 from bench.rivals.kafka import Kafka
+from bench.rivals.lines import weigh
 from bench.rivals.nats import Nats
 from bench.rivals.process import Program, RivalError
-from bench.rivals.rival import Loaded, Rival, weigh
+from bench.rivals.rival import Loaded, Rival
 from bench.rivals.syslog import Syslog
 
 SHORT_LINES = 1000

@@ -39,7 +39,7 @@ def sizes(scale: Scale) -> list[int]:
 
 def window_raw(scale: Scale) -> int:
     """Bytes of a window: a small fleet's five minutes."""
-    return 1_000_000 if scale.quick else 32_000_000
+    return 10_000_000 if scale.quick else 32_000_000
 
 
 def repeats(scale: Scale, size: int) -> int:

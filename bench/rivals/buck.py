@@ -11,8 +11,9 @@ from pathlib import Path
 from bench.cluster import Cluster, ClusterError
 from bench.measure import ROOT
 from bench.rivals.buck_client import classes
+from bench.rivals.lines import weigh
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Loaded, Rival, Settings, weigh
+from bench.rivals.rival import Loaded, Rival, Settings
 from bench.stored import Disk as Stored
 from protocol.packet import Header
 

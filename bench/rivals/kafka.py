@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 from bench.rivals import kafka_jars, mix
+from bench.rivals.lines import weigh
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
+from bench.rivals.rival import Loaded, Rival, Settings, free_ports
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient

@@ -17,9 +17,11 @@ They are written as it happens, so what a killed process has logged is there; on
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -176,3 +178,27 @@ class Pacer:
             claimed_ns = self._began_wall_ns + since + self._skew_ns
             due_ns = int(self._began * 1e9) + since
             yield Event(sender, number, due_ns, claimed_ns, event(text, sender, number, claimed_ns))
+
+
+def weigh(files: Sequence[Path]) -> tuple[int, int]:
+    """Bytes of all files, and their lines that aren't empty; files that don't change are counted once."""
+    size = lines = 0
+    for path in files:
+        stat = path.stat()
+        size += stat.st_size
+        lines += _lines_of(_Known((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns), path))
+    return size, lines
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A file, whatever its name."""
+
+    what: tuple[int, ...]
+    path: Path = field(compare=False)
+
+
+@functools.lru_cache(256)
+def _lines_of(known: _Known) -> int:
+    with known.path.open("rb") as file:
+        return sum(line not in (b"\n", b"\r\n") for line in file)

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.rivals.lines import weigh
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
+from bench.rivals.rival import Loaded, Rival, Settings, free_ports
 
 if TYPE_CHECKING:
     from nats.js.api import StreamInfo

@@ -16,7 +16,6 @@ Whatever can't be made equal to the others, a system says in `differences`; it b
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shutil
 import signal
@@ -25,7 +24,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import randrange
 from types import TracebackType
@@ -377,27 +376,3 @@ def _used_ports(first: int, count: int) -> Iterator[int]:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             yield port
-
-
-def weigh(files: Sequence[Path]) -> tuple[int, int]:
-    """Bytes of all files, and their lines that aren't empty; files that don't change are counted once."""
-    size = lines = 0
-    for path in files:
-        stat = path.stat()
-        size += stat.st_size
-        lines += _lines_of(_Known((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns), path))
-    return size, lines
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A file, whatever its name."""
-
-    what: tuple[int, ...]
-    path: Path = field(compare=False)
-
-
-@functools.lru_cache(256)
-def _lines_of(known: _Known) -> int:
-    with known.path.open("rb") as file:
-        return sum(line not in (b"\n", b"\r\n") for line in file)

@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.rivals.lines import weigh
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Loaded, Rival, Settings, free_ports, weigh
+from bench.rivals.rival import Loaded, Rival, Settings, free_ports
 from bench.rivals.syslog_client import Tail
 
 LOAD_S = 600.0
