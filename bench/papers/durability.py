@@ -27,7 +27,7 @@ WARM_BYTES, QUICK_WARM_BYTES = 30_000_000, 1_000_000
 SIZES = (3, 4, 5, 6)  # of clusters whose losses are enumerated
 RATE, QUICK_RATE = 2000.0, 400.0  # events a second, of all kinds together
 PACED_S, QUICK_PACED_S = 6.0, 1.5
-HIT_RATE, HIT_S, LOSSES_S = 1000.0, 2.0, 240.0
+HIT_RATE, HIT_S, LOSSES_S = 1000.0, 2.0, 150.0
 RARE = 10_000  # of fewer events the thousandth part is a handful: the slowest is shown
 SETTINGS = Settings(mix="each", linger_ms=5)  # for events at a steady rate; full load takes 50 ms, its best
 COLUMNS = [

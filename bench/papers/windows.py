@@ -34,7 +34,7 @@ Way = Callable[[Path, Sum], Cost]
 
 def sizes(scale: Scale) -> list[int]:
     """Bytes of logs, each at least twice the one before; the largest goes on for less than a load began ago."""
-    return [GB // 40, GB // 20, GB // 10] if scale.quick else [GB // 20, GB // 4, GB, 4 * GB, 8 * GB]
+    return [GB // 40, GB // 20, GB // 10] if scale.quick else [GB // 20, GB // 4, GB, 8 * GB]
 
 
 def window_raw(scale: Scale) -> int:
