@@ -11,13 +11,14 @@ import contextlib
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from operator import ge
 from pathlib import Path
 
 from bench import small_hosts
-from bench.cluster import Usage
+from bench.cluster import Process, Usage
 from bench.papers.full_load import settled
 from bench.papers.steps import Figures, Room
 from bench.rivals.buck import Buck
@@ -32,7 +33,7 @@ from bench.stored import Disk as Stored
 
 HOSTS, WARM_S, WINDOW_S = 100, 6.0, 20.0
 QUICK_HOSTS, QUICK_S = 6, 1.5
-START_S, END_S = 1.0, 60.0
+START_S, END_S, STOPS_AT_ONCE = 1.0, 60.0, 10
 # As soon as Kafka's full load sends, and as late as a tailer does at the latest: latency against size of batches.
 LINGERS = {"kcat, linger 50 ms": 50, "kcat, linger 5 s": 5000}
 BATCH_HEAD = struct.Struct(">qiib")  # base offset, length of what follows these two, leader epoch, magic
@@ -102,8 +103,9 @@ def _kcats(rival: Kafka, room: Room, name: str) -> Figures:
         begin = time.monotonic()
         figures = windowed(rival, room, name, lambda: [one.usage() for one in agents], writer.write_for)
         seconds = time.monotonic() - begin
-        for agent, pipe in zip(agents, pipes, strict=True):
+        for pipe in pipes:
             pipe.close()
+        for agent in agents:  # each lingers with what it has left
             if agent.wait(END_S):
                 raise RivalError(f"kcat failed:\n{agent.log_end()}")
     copies = rival.settings.copies
@@ -176,10 +178,15 @@ def syslog(rival: Syslog, room: Room) -> Figures:
             due = [size + files.raw for size in had]
             until(lambda: all(map(ge, _received(rival), due)), "not all lines are with all receivers")
         finally:
-            for agent in agents:
-                agent.stop()
+            _stop_all(agents)
         lines = sum(path.read_bytes().count(b"\n") for path in files.paths)
     return figures | stored(name, rival, before, len(rival.nodes), files.raw, lines, seconds)
+
+
+def _stop_all(agents: Sequence[Program | Process]) -> None:
+    """Some at a time: each takes a while to end."""
+    with ThreadPoolExecutor(STOPS_AT_ONCE) as pool:
+        list(pool.map(lambda agent: agent.stop(), agents))
 
 
 def _received(rival: Syslog) -> list[int]:
@@ -198,8 +205,7 @@ def buck(rival: Buck, room: Room) -> Figures:
         seconds = time.monotonic() - begin
         lines = sum(path.read_bytes().count(b"\n") for path in files.paths)
         until(lambda: _held(rival)[0] >= had[0] + 2 * lines, "not all lines have two copies")
-        for tailer in tailers:
-            tailer.stop()
+        _stop_all(tailers)
     now = _held(rival)
     copies = (now[0] - had[0]) / lines
     return figures | stored(name, rival, before, copies, files.raw, (now[1] - had[1]) / copies, seconds)
