@@ -7,6 +7,7 @@ import importlib
 import json
 import platform
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ def papers(words: Sequence[str]) -> int:
     _environment(results.folder)
     modules = [importlib.import_module(f"bench.papers.{name}") for name in _chosen(given)]
     found = [step for module in modules for step in module.steps(scale)]
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has let them be ignored: no server outlives us
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     minutes = given.minutes * 60
     whole = steps.run(found, scale, results, given.folder, lambda text: print(text, flush=True), minutes)
     if not given.verify:

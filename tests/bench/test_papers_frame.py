@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
 import time
 import types
@@ -12,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure import Spread
+from bench.measure import ROOT, Spread
 from bench.papers import commands, pages, plots, steps
 from bench.papers.pages import Page, cell
 from bench.papers.results import SERIES_MAX, Results, Row
 from bench.papers.steps import Figures, Room, Scale, Step
+from bench.rivals.nats import Nats
 from bench.rivals.process import RivalError
 
 FULL = Scale(False, ())
@@ -319,3 +324,31 @@ def test_on_a_page_an_error_is_a_line(tmp_path: Path) -> None:
 )
 def test_a_number_is_reached_or_missed_whichever_repetitions_are_compared(ours: Spread, said: str) -> None:
     assert pages.verdict(ours, Spread(5.0, 7.0, 11.0), 0.5) == said
+
+
+@pytest.mark.slow
+def test_a_run_that_is_ended_leaves_no_server_behind_and_is_marked(tmp_path: Path, shared_data: Path) -> None:
+    if why := Nats.missing():
+        pytest.skip(why)
+    words = ["--quick", "--only", "lateness", "--results", tmp_path / "results", "--folder", tmp_path / "work"]
+    command = [sys.executable, "-m", "bench", "papers", *map(str, words)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        deadline = time.monotonic() + 60
+        while not (servers := serving(tmp_path)) and run.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.terminate()
+        assert run.wait(60) == 128 + signal.SIGTERM
+    assert servers
+    assert not serving(tmp_path)
+    assert Results(tmp_path / "results").absent(4, "order", "nats", "") == ["begun"]
+
+
+def serving(folder: Path) -> list[str]:
+    """Servers that run in this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"nats-server" in words[0] and any(os.fsencode(folder) in word for word in words):
+                found.append(path.parent.name)
+    return found
