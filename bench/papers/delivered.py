@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.papers import arrivals
-from bench.rivals.kafka import Kafka
 from bench.rivals.lines import read_log
 from bench.rivals.process import Client
 from bench.rivals.rival import Rival
@@ -129,9 +128,9 @@ def through(rival: Rival, folder: Path, plan: Plan) -> tuple[list[Stretch], list
                 time.sleep(plan.normal_s)
             with stretch("sender"):
                 _sender_dies(sending, plan)
-            victim = _leading(rival)  # asked before: with some it takes seconds
+            leader = rival.leader()  # asked before: with some it takes seconds
             with stretch("server", plan.counted_s):
-                _server_dies(rival, victim, plan)
+                _server_dies(rival, leader or 0, plan)  # rsyslog's reader reads the first one's file
             sending.finish(plan.victim)
             _until_read(live, {(plan.victim, sending.start(plan.victim, plan.ahead_s))}, reader)
             with stretch("skew"):
@@ -161,16 +160,6 @@ def _server_dies(rival: Rival, victim: int, plan: Plan) -> None:
     if plan.restart or isinstance(rival, Syslog):  # whose reader has nothing more to read otherwise
         rival.restart(victim)
         time.sleep(plan.after_s)
-
-
-def _leading(rival: Rival) -> int:
-    """The node that leads what is sent to; of Kafka's, where there are several, one that doesn't lead the controllers
-    too, whose death takes longer to mend. Elsewhere the first, whose file rsyslog's reader reads."""
-    controls = rival.leader()
-    if isinstance(rival, Kafka):
-        leaders = rival.partition_leaders()
-        return next((i for i in leaders if i != controls), leaders[0])
-    return 0 if controls is None else controls
 
 
 def _until_read(log: Path, firsts: set[tuple[int, int]], reader: Client) -> None:

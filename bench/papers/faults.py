@@ -17,7 +17,6 @@ from typing import Any
 from bench.papers import checker
 from bench.papers.checker import NS, Id, Sent
 from bench.papers.steps import Figures, Room
-from bench.rivals.kafka import Kafka
 from bench.rivals.process import RivalError
 from bench.rivals.rival import Rival
 
@@ -161,7 +160,8 @@ def _happen(
     rival: Rival, fault: str, plan: Plan, watch: Watch, any_of: random.Random
 ) -> tuple[Mark, dict[str, float] | None]:
     """One fault, undone and settled; and what was used from the start of a node that was dead."""
-    victim = _victim(rival, any_of)
+    leader = rival.leader()
+    victim = any_of.randrange(len(rival.nodes)) if leader is None else leader
     doing: dict[str, tuple[Callable[[int], object], Callable[[int], object]]] = {
         "kill": (rival.kill, rival.restart),
         "stop": (rival.freeze, rival.thaw),
@@ -182,18 +182,6 @@ def _happen(
     watch.settle(undone)
     used = Used.by_now(rival).since(before) if before else None
     return Mark(fault, begin, undone, time.monotonic_ns(), back_s), used
-
-
-def _victim(rival: Rival, any_of: random.Random) -> int:
-    """A node that leads what is sent to, where there are leaders. Of Kafka's brokers one that doesn't lead the
-    controllers too: that is kinder to Kafka, and what clusters with controllers of their own are like."""
-    found = rival.leader()
-    if found is None:
-        return any_of.randrange(len(rival.nodes))
-    if isinstance(rival, Kafka):
-        leaders = [i for i in rival.partition_leaders() if i >= 0]
-        return next((i for i in leaders if i != found), (found + 1) % len(rival.nodes))
-    return found
 
 
 def _look(sent: Sent, mark: Mark, plan: Plan) -> dict[str, Any]:

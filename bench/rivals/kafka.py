@@ -214,20 +214,27 @@ replica.fetch.max.bytes=8388608
             return b"Kafka Server started" in file.read()
 
     def leader(self) -> int | None:
-        """Who leads the controllers: every broker leads partitions."""
-        epochs = {}
-        for i in range(len(self.nodes)):
-            found = ACTIVE.findall(self._log(i).read_bytes())
-            epochs[i] = max(map(int, found), default=-1)
-        return max(epochs, key=lambda i: epochs[i])
+        """A broker that leads a partition, and if there is one not the controllers too: its loss is mended sooner, and
+        clusters whose controllers are processes of their own know no other."""
+        controller = self._controller()
+        leaders = [i for i in self._partition_leaders() if i >= 0]  # below it a partition has none just now
+        return next((i for i in leaders if i != controller), leaders[0] if leaders else controller)
 
-    def partition_leaders(self) -> list[int]:
+    def _partition_leaders(self) -> list[int]:
         """The nodes that lead what is sent to, by partition."""
         from bench.rivals.kafka_client import TOPIC
 
         assert self._admin is not None
         found = self._admin.list_topics(TOPIC, timeout=ASK_S * 5).topics[TOPIC].partitions
         return [one.leader - 1 for _, one in sorted(found.items())]
+
+    def _controller(self) -> int:
+        """The node that leads the controllers, by the nodes' logs."""
+        epochs = {}
+        for i in range(len(self.nodes)):
+            found = ACTIVE.findall(self._log(i).read_bytes())
+            epochs[i] = max(map(int, found), default=-1)
+        return max(epochs, key=lambda i: epochs[i])
 
     def _members(self) -> set[int]:
         from confluent_kafka import KafkaException

@@ -285,7 +285,7 @@ class Rival(ABC):
         return time.monotonic() - begin
 
     def leader(self) -> int | None:
-        """The node whose loss costs most just now, as far as the system tells; None where all are equal."""
+        """A node that leads what is sent to just now, as far as the system tells; None where all are equal."""
         return None
 
     def fallen(self) -> list[str]:
