@@ -10,11 +10,9 @@ from tailer.members import Buck
 SILENT_S = 1.0  # then another buck is asked: longer than a disk's usual pause, short for who waits for two copies
 ACK_TIMEOUT_S = 5.0  # then the answer isn't waited for any more,
 ADVANCING_S = 60.0  # nor then, though answers to others still come: 4 MiB of buffers drain at 70 kB/s
-# A buck that says nothing at all is doubted after so many times of what is usual, within these bounds, and after
-# ELSEWHERE_TIMES of that somebody else is asked. Below: a disk's short pause. Above: a packet every now and then over
-# half the world.
+# A buck that says nothing at all is doubted after so many times of what is usual, within these bounds; then somebody
+# else is asked. Below: a disk's short pause. Above: a packet every now and then over half the world.
 DOUBT_TIMES, DOUBT_S, DOUBT_MAX_S = 4.0, 0.25, 0.4
-ELSEWHERE_TIMES = 1.5
 USUAL_SHARE = 0.05  # of the newest packet in what is usual
 
 

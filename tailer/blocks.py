@@ -210,6 +210,11 @@ class Blocks:
         return len(self._ready)
 
     @property
+    def linger(self) -> float:
+        """How long a line waits for others at most, in seconds."""
+        return self._age_max
+
+    @property
     def hurries(self) -> bool:
         """Whether what was read is closed soon, however little it is: then files are read often, too."""
         return self.live or self._age_max <= AGE_MIN_S

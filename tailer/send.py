@@ -11,7 +11,7 @@ Bucks on other hosts and in other zones than those that hold a packet already ar
 A buck that takes no bytes, or keeps silent, for SILENT_S is passed over: another one is asked, if there is one, while
 its own answer still counts for ACK_TIMEOUT_S, and longer where answers to earlier packets still come. One that says
 nothing at all, though asked, is given nothing more long before that; what waits for such ones only is set aside, holds
-up no other packet, and soon goes elsewhere (asked.py). Where many are slow, asking more of them makes them slower: such
+up no other packet, and goes elsewhere (asked.py). Where many are slow, asking more of them makes them slower: such
 copies are bounded (window.py), and slowness never leaves fewer than two bucks to ask. A frame that goes out is not cut
 off while it advances: that would end the link, and a slow way would carry nothing.
 
@@ -32,7 +32,7 @@ from service.beat import until_beat
 from service.faults import faultpoint
 from service.log import get_log
 from service.machine import Machine
-from tailer.asked import ACK_TIMEOUT_S, ELSEWHERE_TIMES, SILENT_S, Asked, Late, Usual
+from tailer.asked import ACK_TIMEOUT_S, SILENT_S, Asked, Late, Usual
 from tailer.choosing import choose
 from tailer.fetch import packet_of
 from tailer.journal import Journal, JournalError
@@ -256,7 +256,6 @@ class Sender:
     async def _wait(self, entry: Entry, asked: Sequence[Asked], tried: set[bytes], began: float) -> None:
         """For all answers, or until somebody else is to be asked."""
         doubt_s = self._usual.doubt_s
-        elsewhere = began + ELSEWHERE_TIMES * doubt_s
         look = self.machine.now() + doubt_s
         until = max(began + SILENT_S, self.machine.now() + LOOK_AGAIN_S)  # one that took no bytes has cost time
         while True:
@@ -270,13 +269,13 @@ class Sender:
             if look >= end:
                 return
             is_doubted = self._doubt(entry, silent, look - doubt_s)
-            if look >= until or (is_doubted and look >= elsewhere):
+            if is_doubted or look >= until:
                 for one in silent:
                     self._pass_over(one.buck, AVOID_SILENT_S)
                 if self._may_ask_another(entry, tried, began):
                     self._window.take_back(entry.slot)
                     return
-            look = min([end, look + LOOK_AGAIN_S, *(time for time in (elsewhere, until) if time > look)])
+            look = min(end, look + LOOK_AGAIN_S, until if until > look else end)
 
     def _doubt(self, entry: Entry, silent: Sequence[Asked], since: float) -> bool:
         """Give those nothing for a moment that said nothing at all since then. Does it wait for such ones only?"""

@@ -28,8 +28,9 @@ SWEEP_PAUSE_S = 0.1
 # When everything is read once, what can't be read is tried again this often.
 RETRIES = 3
 # Changes are gathered for so long before they are read: each wake-up costs more than a line. Where little comes at a
-# time, and nobody watches live, twice as long each time: its packet lingers for seconds anyway.
-GATHER_MIN_S, GATHER_MAX_S = 0.1, 1.0
+# time, and nobody watches live, twice as long each time: its packet lingers for seconds anyway. Who lets lines linger
+# for less than that wants them read as soon; still sooner would cost a core.
+GATHER_LEAST_S, GATHER_MIN_S, GATHER_MAX_S = 0.02, 0.1, 1.0
 LITTLE = 2 << 10
 
 log = get_log("tailer.files")
@@ -44,7 +45,7 @@ class Watching:
         self._known = known
         self._reader = reader
         self._folders = Folders(machine.watch())
-        self._pause = GATHER_MIN_S
+        self._pause = self._pause_min = max(GATHER_LEAST_S, min(GATHER_MIN_S, reader.blocks.linger))
         self._wake = trio.Event()
         self._much = trio.Event()
         self._sweep_soon = trio.Event()
@@ -124,7 +125,7 @@ class Watching:
                 await trio.lowlevel.checkpoint()
                 continue
             if self._reader.bytes_read - before >= LITTLE or self._reader.blocks.hurries:
-                self._pause = GATHER_MIN_S
+                self._pause = self._pause_min
                 self._much.set()  # events that are gathered for longer are wanted now
                 self._much = trio.Event()
             elif was_asked:  # one that only closed blocks says nothing of how much comes

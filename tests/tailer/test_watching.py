@@ -10,7 +10,8 @@ import trio
 
 from service.machine import RealMachine
 from service.watch import OVERFLOW, Event
-from tailer.inputs.watching import GATHER_MIN_S, Folders, Watching
+from tailer.blocks import Blocks
+from tailer.inputs.watching import GATHER_LEAST_S, GATHER_MIN_S, Folders, Watching
 
 Hosts = Callable[..., Any]
 
@@ -76,6 +77,15 @@ async def test_a_file_of_which_much_comes_is_read_often(host: Hosts, tmp_path: P
         nursery.cancel_scope.cancel()
     watch.close()
     assert set(pauses[100:]) == {GATHER_MIN_S}
+
+
+@pytest.mark.parametrize(("linger", "pause"), [(5.0, GATHER_MIN_S), (0.05, 0.05), (0.0, GATHER_LEAST_S)])
+def test_who_lets_lines_linger_for_less_has_them_read_as_soon(host: Hosts, linger: float, pause: float) -> None:
+    h = host("*.log")
+    h.reader.blocks = Blocks(300, b"host", linger=linger)
+    watch = watching(h)
+    watch.close()
+    assert watch._pause == pause
 
 
 async def test_T9_a_folder_removed_and_made_again_is_watched_again(host: Hosts, tmp_path: Path) -> None:
