@@ -32,6 +32,7 @@ OPEN, CLOSED, BAD, LEFT, ARCHIVED = "open", "closed", "bad", "left", "archived"
 # The wire's buckets are u32: 2106 is far enough, and a bucket always has a day.
 BUCKET_MAX = (1 << 32) - 1
 
+DAY_S = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = re.compile(r"[0-9]{8}")
 _PART = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{1,9})\.(open|closed|bad|left|archived)")
@@ -48,7 +49,7 @@ class PartName(NamedTuple):
 
     @property
     def day(self) -> str:
-        return (_EPOCH + timedelta(seconds=self.bucket)).strftime("%Y%m%d")
+        return _day_of(self.bucket // DAY_S)
 
     @property
     def file(self) -> str:
@@ -66,6 +67,11 @@ def parse_part(day: str, name: str) -> PartName | None:
         return None
     bucket = start + 3600 * hours + 60 * minutes + seconds
     return PartName(bucket, int(match[4]), match[5]) if 0 <= bucket <= BUCKET_MAX else None
+
+
+@lru_cache(maxsize=16)  # every path of a part asks for it
+def _day_of(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).strftime("%Y%m%d")
 
 
 @lru_cache(maxsize=16)  # a start reads a day's names one after another, of years maybe

@@ -240,8 +240,8 @@ class Store:
                 return
             if asker is not None:
                 self.begins.take(asker, self.machine.now())
-            while len(self.open_parts()) >= OPEN_PARTS_MAX:
-                able = [part for part in self.open_parts() if self.volume_of(part).able]
+            while len(opened := self.open_parts()) >= OPEN_PARTS_MAX:
+                able = [part for part in opened if self.volume_of(part).able]
                 if not able:
                     raise Declined("slow", "no disk of this buck answers")
                 await self.close_part(min(able, key=lambda part: part.arrived))

@@ -46,6 +46,7 @@ class Volume:
         self.parts: dict[int, list[Part]] = {}
         self.remnants = Names(self.folder)  # what stays of parts whose packets are in the archive
         self.unsure: set[int] = set()
+        self._days: set[str] = set()  # folders whose names are durable: none is ever removed
         self.healthy = True
         self.error = ""
         self.hands = Hands(machine, root)
@@ -225,12 +226,14 @@ class Volume:
         try:
             faultpoint("buck.volume.before_name")
             await self.machine.disk.fsync_folder(part.folder)
-            await self.machine.disk.fsync_folder(self.folder)
+            if part.name.day not in self._days:
+                await self.machine.disk.fsync_folder(self.folder)
         except BaseException:  # a name that nobody knows of would be in the next one's way
             part.release()
             with contextlib.suppress(OSError):
                 self.machine.disk.unlink(part.path)
             raise
+        self._days.add(part.name.day)
         self.parts.setdefault(bucket, []).append(part)
         faultpoint("buck.volume.after_name")
         return part
