@@ -3,19 +3,25 @@
 It is a small TOML text, kept apart from the data so that a lost disk doesn't lose the identity. Each load counts one
 more boot, durably, before anybody sees the number: epochs made of it never repeat. On another machine (a copied disk
 image, a restored backup) the seed isn't used: two nodes of one identity would be worse than a new one; the old file
-is kept beside it under `.moved`. Where a machine has no id, nothing can be told, and the seed is used.
+is kept beside it under `.moved`. Where a machine has no id, nothing can be told, and the seed is used. Processes that
+share a key file, as porters do, take turns at it (`.lock`), so they make one seed and count each start once.
 
 What the seed means (Ed25519, the node's id) is the protocol's business.
 """
 
 import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import trio
+
 from service.config import ConfigError
-from service.disk import folder_of
+from service.disk import BusyError, folder_of
 from service.machine import Machine
 
 SEED_SIZE = 32
+TURN_S, LOOK_EVERY_S = 10.0, 0.02  # whoever holds the file reads some bytes and writes them once
 OTHERS = 0o077  # permission bits of group and world
 
 
@@ -33,6 +39,32 @@ class KeyFile(NamedTuple):
 
 async def load_key(machine: Machine, path: str) -> KeyFile:
     """Read the key file, or make it; count this boot. ConfigError if it can't be trusted."""
+    async with _turn(machine, path):
+        return await _load(machine, path)
+
+
+@asynccontextmanager
+async def _turn(machine: Machine, path: str) -> AsyncIterator[None]:
+    """No other process reads or writes the key file meanwhile."""
+    until = machine.now() + TURN_S
+    while True:
+        try:
+            machine.disk.mkdirs(folder_of(path))
+            lock = machine.disk.lock(path + ".lock")
+            break
+        except BusyError as error:
+            if machine.now() >= until:
+                raise ConfigError(f"{path}: the key file is {error.strerror}") from error
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        await trio.sleep(LOOK_EVERY_S)
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+async def _load(machine: Machine, path: str) -> KeyFile:
     known = _read(machine, path)
     moved = known is not None and _is_elsewhere(machine.machine_id, known.machine)
     if known is None or moved:
@@ -87,7 +119,10 @@ async def _write(machine: Machine, path: str, key: KeyFile) -> None:
         f'seed = "{key.seed.hex()}"\nboots = {key.boots}\nmachine = "{machine.machine_id.hex()}"\n'
     )
     try:
-        machine.disk.mkdirs(folder_of(path))
         await machine.disk.replace(path, text.encode(), mode=0o600)
     except OSError as error:
-        raise ConfigError(f"{path}: the key file can't be written: {error.strerror or error}") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> ConfigError:
+    return ConfigError(f"{path}: the key file can't be written: {error.strerror or error}")

@@ -1,6 +1,7 @@
 """The key file: made once, counted at each start, private, and never used on another machine."""
 
 import pytest
+import trio
 
 from service.config import ConfigError
 from service.keys import load_key
@@ -20,6 +21,37 @@ def test_a_key_is_made_once_and_each_start_counts():
     assert (len(first.seed), first.boots, first.fresh, first.moved) == (32, 1, True, False)
     assert second == (first.seed, 2, False, False)
     assert mode & 0o777 == 0o600
+
+
+def test_who_starts_at_once_makes_one_key_and_each_start_counts():
+    async def scenario(world: World):
+        host, found = world.host("a"), []
+
+        async def start() -> None:
+            found.append(await load_key(host.process(), PATH))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(start)
+        return found
+
+    for seed in range(20):
+        found = simulate(seed, scenario)
+        assert len({key.seed for key in found}) == 1
+        assert sorted(key.boots for key in found) == [1, 2, 3, 4, 5]
+
+
+def test_a_key_file_that_another_process_never_lets_go_of_is_named():
+    async def scenario(world: World):
+        machine = world.machine("a")
+        machine.disk.mkdirs("/etc/buck")
+        machine.disk.lock(PATH + ".lock")
+        began = machine.now()
+        with pytest.raises(ConfigError, match=r"node\.key: the key file is in use by another process"):
+            await load_key(machine, PATH)
+        assert machine.now() - began < 15
+
+    simulate(1, scenario)
 
 
 def test_a_boot_that_was_counted_is_never_given_again():
