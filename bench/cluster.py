@@ -142,15 +142,22 @@ class Cluster:
         secure: bool = False,
         proxied: Collection[int] = (),
         hosts: Sequence[str] = (),
+        ports: Sequence[int] = (),
     ) -> None:
         """`proxied`: bucks that stand behind a proxy each, whose address they advertise. `hosts`: where the bucks
-        listen instead of on loopback, in clear text all the same."""
+        listen instead of on loopback, in clear text all the same. `ports`: two of each buck, which then may all be
+        started at the same time; otherwise the system chooses, and the first must be up before the others."""
         self.root, self.env_name, self.disks, self.width = root, env_name, disks, width
         self.logs = root / logs
         self.logs.mkdir(parents=True, exist_ok=True)
         self.bucks: list[Buck | None] = [None] * count
         self.processes: list[Process] = []
+        where = [*hosts, *["127.0.0.1"] * (count - len(hosts))]
         self.fixed = {i: (f"{host}:0", f"{host}:0") for i, host in enumerate(hosts)}
+        self._known: list[str] = []  # addresses of bucks that may not be up yet
+        for i, (port, http) in enumerate(zip(ports[::2], ports[1::2], strict=True)):
+            self.fixed[i] = f"{where[i]}:{port}", f"{where[i]}:{http}"
+            self._known.append(self.fixed[i][0])
         self._clear = ["--insecure"] if hosts else []
         self.proxies = {i: Proxy() for i in proxied}
         self.keys = Keys(root, env_name) if secure else None
@@ -177,7 +184,8 @@ class Cluster:
         listen, http = self.fixed.get(i, ("127.0.0.1:0", "127.0.0.1:0"))
         arguments = ["buck", "run", "--listen", listen, "--http", http, "--env", self.env_name, "--width", self.width]
         arguments += [*self._disks(i), *self._clear]
-        for other in self.addresses()[:1]:
+        others = self.addresses() or [address for address in self._known if address != listen]
+        for other in others[:1]:
             arguments += ["--join", other]
         if self.keys:
             arguments += self.keys.listed("buck", f"buck{i}", *self._disks(i))
@@ -191,6 +199,11 @@ class Cluster:
         self.bucks[i] = buck
         self.processes.append(buck)
         return buck
+
+    def make_room(self, listen: str, http: str) -> None:
+        """For one more buck, to be `start`ed at these addresses; it joins the first that lives."""
+        self.fixed[len(self.bucks)] = listen, http
+        self.bucks.append(None)
 
     def _disks(self, i: int) -> list[str]:
         """The flags for a buck's disks, which are made if need be."""
@@ -216,7 +229,8 @@ class Cluster:
         """`tailer run` with a journal of its own name, to all bucks; the caller waits for it or stops it."""
         journal = self.root / name
         base = ["tailer", "run", "--journal", str(journal), "--env", self.env_name, *self._clear]
-        for address in self.addresses() or [buck.address for buck in self.bucks if buck]:  # all may be dead just now
+        found = [buck.address for buck in self.bucks if buck]
+        for address in self.addresses() or self._known or found:  # all may be dead just now, or not up yet
             base += ["--to", address]
         if self.keys:
             base += self.keys.certified("tailer", name, "--journal", str(journal))

@@ -91,13 +91,17 @@ def machine() -> str:
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = models[0].split(":")[1].strip() if models else "unknown processor"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    try:
-        commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
-        name = commit.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        name = "no git"
     python = f"Python {platform.python_version()}"
-    return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, Linux {platform.release()}, {python}, commit {name}"
+    return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, Linux {platform.release()}, {python}, commit {commit()}"
+
+
+def commit() -> str:
+    """Of what is run here, as git describes it."""
+    try:
+        said = ["git", "describe", "--always", "--dirty"]
+        return subprocess.run(said, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "no git"
 
 
 def command_line() -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import corpus
-from bench.measure import ROOT, command_line, machine
+from bench.measure import ROOT, command_line, commit, machine
 from bench.papers import steps
 from bench.papers.pages import TEXT, Page
 from bench.papers.results import Results
@@ -22,7 +22,7 @@ from bench.rivals import lines
 from bench.rivals.commands import RIVALS
 
 # In the order in which they are run: what is repeated first, while there is time, is what is compared most closely.
-MODULES: list[str] = ["loads", "masterless", "lateness", "durability", "complete", "ordered", "fleet"]
+MODULES: list[str] = ["loads", "masterless", "growing", "lateness", "durability", "complete", "ordered", "fleet"]
 VERIFY = "verify"
 RESULTS = ROOT / "bench/results"
 PAGES = ROOT / "docs/papers"
@@ -49,7 +49,7 @@ def papers(words: Sequence[str]) -> int:
     except ValueError as error:
         parser.error(str(error))
     scale = steps.Scale.of(given.quick, logs)
-    results = Results(given.results or RESULTS / _name(given.quick))
+    results = Results(given.results or RESULTS / _name(given.quick), commit())
     if len(results):
         print(f"{results.folder} has {len(results)} repetitions: they aren't run again", flush=True)
     _environment(results.folder)

@@ -271,13 +271,18 @@ def _plot(results: Results, page: Page) -> None:
             found = [_spread(results, kind.name, f"{way}: {key}") for way in NAMES]
             places = [i + 0.4 * at - 0.2 for i in range(len(NAMES))]
             heights = [one.median if one else 0.0 for one in found]
-            ax.bar(places, heights, 0.38, color=plots.look(kind.name).colour, label=kind.name,
-                   hatch=["", "///"][at], edgecolor="white")  # fmt: skip
-        ax.set_xticks(range(len(NAMES)), ["normal", "audit", "own", "own,\npairs"])
+            bars = ax.bar(places, heights, 0.38, color=plots.look(kind.name).colour, label=kind.name,
+                          hatch=["", "///"][at], edgecolor="white")  # fmt: skip
+            ax.bar_label(bars, [_short(one.median) if one else "-" for one in found], fontsize=5)
+        ax.set_xticks(range(len(NAMES)), ["all\nnormal", "all\naudit", "own", "own,\npairs"], fontsize=7)
         ax.set_ylabel(title)
     axes[0].legend()
     caption = "The same lines carried in four ways: all as normal, all as audit, each class as its own, and so with"
     page.plot("ways", figure, f"{caption} two copies of normal. Medians.")
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _differences(results: Results, page: Page) -> None:

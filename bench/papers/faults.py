@@ -134,7 +134,7 @@ def run(rival: Rival, room: Room, plan: Plan) -> Figures:
     finally:
         watch.close()
     planted = _plant(rival, logs, plan.rate / SENDERS)
-    read = _read(rival, logs / "read.log")
+    read = read_past(rival, logs / "read.log")
     sent = checker.sent_of([logs / "sent.log"])
     events = calm["at"] * plan.rate
     figures |= {
@@ -213,7 +213,7 @@ def _cost_of_return(calm: dict[str, float], back: dict[str, float]) -> Figures:
 # --- what came out --------------------------------------------------------------------------------------------------
 
 
-def _read(rival: Rival, log: Path) -> list[Id] | None:
+def read_past(rival: Rival, log: Path) -> list[Id] | None:
     """What the system's reader of the past is given now; None if it doesn't get to its end."""
     try:
         rival.consume(log, live=False).finish()
@@ -240,7 +240,7 @@ def _plant(rival: Rival, logs: Path, rate: float) -> Sent:
 def verified(rival: Rival, logs: Path) -> dict[str, bool]:
     """`verify` on a cluster where nothing else was sent."""
     planted = _plant(rival, logs, 100.0)
-    return verify(planted, _read(rival, logs / "read.log") or [])
+    return verify(planted, read_past(rival, logs / "read.log") or [])
 
 
 def verify(sent: Sent, read: list[Id]) -> dict[str, bool]:

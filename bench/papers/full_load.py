@@ -16,7 +16,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -34,7 +34,8 @@ from bench.rivals.syslog import Syslog
 SHORT_LINES = 1000
 WARM = 10  # a tenth of the file
 LESS = 4  # what isn't the best of its system loads a fourth of the file
-TINY = 50  # and NATS, a message a line by its client in Python, a fiftieth
+TINY = 50  # and NATS, a message a line by its client in Python, a fiftieth,
+TINIEST = 500  # or, where each write waits for the device, a five-hundredth
 STILL_S, SETTLE_S = 0.3, 10.0
 NATS_STILL_S = 2.0  # it packs what it has stored a while later
 READ_S = 600.0
@@ -52,15 +53,16 @@ class Way(NamedTuple):
 
 BLOBS = "blobs packed by the client"
 KAFKA = [
-    Way("kcat"),
-    Way("kcat, zstd -1", settings={"level": 1}),
     Way("kcat, not idempotent", settings={"idempotent": False}),
+    Way("kcat"),
+    Way("kcat, zstd -1", LESS, settings={"level": 1}),
     Way("kcat, lz4", LESS, settings={"compression": "lz4"}),
     Way("kcat, uncompressed", LESS, settings={"compression": "none"}),
     Way("client in Python", LESS, "python"),
     Way("perf tool in Java", LESS, "java"),
 ]
-BEST_KAFKA, OTHER_KAFKA = KAFKA[:2], KAFKA[2:]  # the best are measured most often, and with two copies too
+BEST_KAFKA, OTHER_KAFKA = KAFKA[:2], KAFKA[2:]  # the best are measured most often, the first with two copies too
+FLUSHED_KAFKA = [Way("kcat", LESS)]  # where each write waits for the device
 
 
 def text(room: Room, part: int = 1) -> Path:
@@ -178,10 +180,10 @@ def read_back(rival: Kafka, lines: int, command: list[str]) -> Figures:
     return {"kcat: read_cpu_s_per_gb": used / size * GB, "read: lines": found, "read: lines_due": lines}
 
 
-def nats(rival: Nats, room: Room) -> Figures:
+def nats(rival: Nats, room: Room, part: int = TINY) -> Figures:
     """Lines by its client in Python; a consumer counts them."""
-    path = text(room, TINY)
-    warm = warmed(rival, room, TINY * WARM)
+    path = text(room, part)
+    warm = warmed(rival, room, part * WARM)
     figures = measured(rival, "client in Python", lambda one: rival.load([one]), path)
     due = figures["client in Python: lines"] + SHORT_LINES + warm
     found = asyncio.run(_nats_count(rival.addresses(), due))
@@ -215,16 +217,17 @@ async def _nats_count(addresses: list[str], due: int) -> int:
 def syslog(rival: Syslog, room: Room) -> Figures:
     """All receivers' files are counted while they are written; that is how a load of rsyslog ends."""
     warmed(rival, room, LESS * WARM)
-    return measured(rival, "two receivers", lambda one: rival.load([one]), text(room, LESS))
+    name = "two receivers" if len(rival.nodes) > 1 else "one receiver"
+    return measured(rival, name, lambda one: rival.load([one]), text(room, LESS))
 
 
-def buck(rival: Buck, room: Room) -> Figures:
+def buck(rival: Buck, room: Room, names: Sequence[str] = tuple(COPIES), part: int = 1) -> Figures:
     """`tailer run --once`, with two copies and with three; `porter cat` gives the files back byte for byte."""
     figures: Figures = {}
     given = rival.settings
-    path = text(room)
+    path = text(room, part)
     warmed(rival, room)
-    for name in random.Random(room.seed).sample(list(COPIES), len(COPIES)):
+    for name in random.Random(room.seed).sample(names, len(names)):
         rival.settings = replace(given, copies=COPIES[name])
         here = rival.folder / f"{COPIES[name]}.log"
         here.hardlink_to(path)  # a path for each, so that each is read back apart

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bench.measure import Spread
 from bench.papers import full_load, small_load, where
-from bench.papers.full_load import BEST_KAFKA, BLOBS, OTHER_KAFKA
+from bench.papers.full_load import BEST_KAFKA, BLOBS, FLUSHED_KAFKA, LESS, OTHER_KAFKA, TINIEST
 from bench.papers.pages import Page, cell, verdict
 from bench.papers.results import Results
 from bench.papers.steps import Figures, Room, Scale, Step
@@ -27,6 +27,7 @@ PAPER = 2
 FULL, SMALL, WHERE = "full load", "small load", "where the CPU goes"
 IDLE_S, QUICK_IDLE_S = 5.0, 1.0
 OTHERWISE = "3 copies, other ways"
+FLUSHED = "3 copies, each write waits for the device"
 LEAST_SHARE = 0.01
 FEW = 2  # repetitions of what takes a minute
 ONCE = 1  # of what is beside the point, or takes the client in Python minutes
@@ -51,13 +52,20 @@ def systems(scale: Scale) -> list[System]:
     """What is measured, the best of each; in a quick run fewer ways."""
     one, best = Settings(), partial(full_load.kafka, ways=BEST_KAFKA[:1] if scale.quick else BEST_KAFKA)
     other = partial(full_load.kafka, ways=OTHER_KAFKA, packed=False)
+    two = partial(full_load.kafka, ways=BEST_KAFKA[:1])
+    flushed = partial(full_load.kafka, ways=FLUSHED_KAFKA, packed=False)
+    synced = Settings(sync="each")
     return [
         System(Kafka, "3 copies", one, 3, best, small_load.kafka),
         System(Kafka, OTHERWISE, one, 3, other, None, ONCE),
-        System(Kafka, "2 copies", Settings(copies=2), 3, best, None, FEW),
+        System(Kafka, FLUSHED, synced, 3, flushed, None, ONCE),
+        System(Kafka, "2 copies", Settings(copies=2), 3, two, None, FEW),
         System(Nats, "3 copies", one, 3, full_load.nats, small_load.nats, ONCE),
+        System(Nats, FLUSHED, synced, 3, partial(full_load.nats, part=TINIEST), None, ONCE),
         System(Syslog, "2 copies", Settings(copies=2), 2, full_load.syslog, small_load.syslog, ONCE),
+        System(Syslog, "1 copy", Settings(copies=1), 1, full_load.syslog, None, ONCE),
         System(Buck, "", one, 3, full_load.buck, small_load.buck),
+        System(Buck, FLUSHED, synced, 3, partial(full_load.buck, names=["three copies"], part=LESS), None, ONCE),
     ]
 
 
@@ -117,8 +125,17 @@ class Line(NamedTuple):
 
 LINES = [Line("kafka", "3 copies", way.name) for way in BEST_KAFKA]
 LINES += [*(Line("kafka", OTHERWISE, way.name) for way in OTHER_KAFKA), Line("kafka", "3 copies", BLOBS)]
-LINES_2 = [Line("kafka", "2 copies", way.name) for way in BEST_KAFKA] + [Line("kafka", "2 copies", BLOBS)]
-OTHERS = [Line("nats", "3 copies", "client in Python"), Line("rsyslog", "2 copies", "two receivers")]
+LINES_2 = [Line("kafka", "2 copies", BEST_KAFKA[0].name), Line("kafka", "2 copies", BLOBS)]
+OTHERS = [
+    Line("nats", "3 copies", "client in Python"),
+    Line("rsyslog", "2 copies", "two receivers"),
+    Line("rsyslog", "1 copy", "one receiver"),
+]
+SYNCED = [
+    Line("kafka", FLUSHED, FLUSHED_KAFKA[0].name),
+    Line("nats", FLUSHED, "client in Python"),
+    Line("buck", FLUSHED, "three copies"),
+]
 BUCK_3, BUCK_2 = (Line("buck", "", name) for name in ("three copies", "two copies"))
 AGENTS = [
     *(Line("kafka", "3 copies", name) for name in small_load.LINGERS),
@@ -148,9 +165,10 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
         ("reading all back, CPU-s per GB", "read_cpu_s_per_gb"),
         ("raw MB", "raw_mb"),
     ]
-    _table(results, page, "loads-full", [*LINES, *LINES_2, *OTHERS, BUCK_3, BUCK_2], full)
+    _table(results, page, "loads-full", [*LINES, *LINES_2, *OTHERS, BUCK_3, BUCK_2, *SYNCED], full)
     small: list[Column] = [
         ("stored / raw, each copy", "stored_share"),
+        ("after all agents were ended", "stored_share_ended"),
         ("packets or batches a second", "packets_per_s"),
         ("clients' CPU, % of a core", "client_cpu_percent"),
         ("servers' CPU, % of a core", "servers_cpu_percent"),
@@ -233,7 +251,8 @@ def _numbers(results: Results) -> list[list[str]]:
     quick = any(run.figures.get("quick") for step in (FULL, SMALL) for run in results.of(PAPER, step))
     for number in NUMBERS:
         ours = found(results, number.buck, number.key)
-        theirs = {line: spread for line in number.kafka if (spread := found(results, line, number.key)) is not None}
+        theirs = {line: spread for line in number.kafka if (spread := found(results, line, number.key))}
+        theirs = {line: spread for line, spread in theirs.items() if spread.median > 0}  # too little to take a block
         row = [number.what, cell(ours)]
         if ours is None or not theirs:
             rows.append([*row, "not measured", "", f"≤ {number.most:.2g}", ""])

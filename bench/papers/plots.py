@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+# A system without some fonts of formulas, which no plot here uses, is no news.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 WIDE, HIGH = 6.4, 3.4  # inches
 # Okabe and Ito, "Color Universal Design" (2008): told apart by all kinds of colour blindness.

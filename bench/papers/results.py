@@ -38,9 +38,10 @@ class Found(NamedTuple):
 class Results:
     """The results in a folder. A line that was only begun, failed, or is torn counts as not run, and is run again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commit: str = "") -> None:
+        """`commit`: what is noted in each line that is written."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path = folder, folder / FILE
+        self.folder, self.path, self.commit = folder, folder / FILE, commit
         self._found: dict[Row, Found] = {}
         self._absent: dict[Row, str] = {}
         for document in _lines(self.path):
@@ -83,7 +84,7 @@ class Results:
         self._write(row, "done", figures=figures, seed=seed, seconds=round(seconds, 3))
 
     def _write(self, row: Row, state: str, **more: Any) -> None:
-        document = {**row._asdict(), "state": state, **more}
+        document = {**row._asdict(), "state": state, "commit": self.commit, **more}
         data = json.dumps(document).encode() + b"\n"
         if len(data) > SERIES_MAX:
             raise ValueError(

@@ -2,7 +2,8 @@
 
 Agents are real processes, one for each host: kcat, rsyslog, a tailer. (NATS has no agent: one program sends for all.)
 CPU and memory are those of the window; bytes are those on all nodes' disks when all that was written has come, less
-what was there before, for each copy. What can't be known while it runs is looked up in the nodes' files afterwards.
+what was there before, for each copy, agents still running where they write something when they end. What can't be known
+while it runs is looked up in the nodes' files afterwards.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from bench.rivals.rival import Rival
 from bench.rivals.syslog import Syslog
 from bench.small_hosts import RATE, Hosts, Writer
 from bench.stored import Disk as Stored
+from protocol.limits import WIDTH_S
 
 HOSTS, WARM_S, WINDOW_S = 100, 6.0, 20.0
 QUICK_HOSTS, QUICK_S = 6, 1.5
@@ -196,7 +198,8 @@ def _received(rival: Syslog) -> list[int]:
 
 def buck(rival: Buck, room: Room) -> Figures:
     """A tailer a host follows its file. Packets have two copies at once, and a third, as large, when their window of
-    time is over: how many there were by the end is counted."""
+    time is over: how many there are is counted while tailers still run. A tailer seals each window of five minutes;
+    here it does so once, when it is ended: of these seals' bytes the part is added that falls to the time measured."""
     name, before, had = "a tailer a host", settled(rival), _held(rival)
     with Hosts(rival.folder / "hosts", hosts(room)) as files:
         tailers = small_hosts.started(rival.cluster, files.paths)
@@ -205,10 +208,21 @@ def buck(rival: Buck, room: Room) -> Figures:
         seconds = time.monotonic() - begin
         lines = sum(path.read_bytes().count(b"\n") for path in files.paths)
         until(lambda: _held(rival)[0] >= had[0] + 2 * lines, "not all lines have two copies")
+        now, sealed = _held(rival), _seals(rival)
+        copies = (now[0] - had[0]) / lines
+        figures |= stored(name, rival, before, copies, files.raw, (now[1] - had[1]) / copies, seconds)
         _stop_all(tailers)
     now = _held(rival)
-    copies = (now[0] - had[0]) / lines
-    return figures | stored(name, rival, before, copies, files.raw, (now[1] - had[1]) / copies, seconds)
+    share = (_seals(rival) - sealed) / copies / files.raw
+    figures[f"{name}: stored_share"] += share * min(1.0, seconds / WIDTH_S)
+    ended = (settled(rival) - before) / ((now[0] - had[0]) / lines) / files.raw
+    return figures | {f"{name}: seals_share": share, f"{name}: stored_share_ended": ended}
+
+
+def _seals(rival: Buck) -> int:
+    """Bytes of all seals on all disks."""
+    disks = [folder for i in range(len(rival.nodes)) for folder in rival.cluster.disk_folders(i)]
+    return sum(path.stat().st_size for folder in disks for path in folder.glob("*/seals/*.seals"))
 
 
 def _held(rival: Buck) -> tuple[int, int]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.cluster import Cluster, ClusterError
-from bench.measure import ROOT
+from bench.measure import commit
 from bench.rivals.buck_client import classes
 from bench.rivals.lines import weigh
+from bench.rivals.ports import free_ports
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Loaded, Rival, Settings
 from bench.stored import Disk as Stored
@@ -28,6 +28,8 @@ class Buck(Rival):
     def __init__(self, folder: Path, settings: Settings | None = None) -> None:
         super().__init__(folder, settings)
         self._cluster: Cluster | None = None
+        self._spare_ports: list[int] = []  # two of each node that may be added
+        self._first: Program | None = None  # the tailer that brings the first line
 
     @property
     def cluster(self) -> Cluster:
@@ -40,9 +42,7 @@ class Buck(Rival):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        said = ["git", "describe", "--always", "--dirty"]
-        done = subprocess.run(said, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
-        return {"buck": done.stdout.strip() or "no git"}
+        return {"buck": commit()}
 
     def differences(self) -> list[str]:
         found = [
@@ -74,7 +74,10 @@ class Buck(Rival):
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def prepare(self, count: int) -> None:
-        self._cluster = Cluster(self.folder, count, hosts=self.hosts if self.settings.nets else ())
+        hosts = self.hosts if self.settings.nets else ()
+        ports = free_ports(2 * (count + self.spare))
+        self._cluster = Cluster(self.folder, count, hosts=hosts, ports=ports[: 2 * count])
+        self._spare_ports = ports[2 * count :]
 
     def launch(self, i: int) -> Program:
         try:
@@ -95,23 +98,39 @@ class Buck(Rival):
         return [self.cluster.fixed[i][0] for i in sorted(self.cluster.fixed)]
 
     def launch_all(self, count: int) -> None:
-        """The others join the first, side by side."""
-        super().launch_all(1)
-        with ThreadPoolExecutor() as pool:
-            self.nodes += pool.map(self.launch, range(1, count))
-
-    def until_ready(self, deadline: float) -> None:
-        """`tailer run --once` has brought a line: its start counts as well."""
+        """All bucks side by side, and a tailer that brings a line as soon as it can: its start counts as well."""
         line = self.folder / "ready.log"
         line.write_text("ready\n")
-        program = self._tailer_once([line], "A1")
-        while program.running():
+        self._first = self._tailer_once([line], "A1")
+        with ThreadPoolExecutor() as pool:
+            self.nodes += pool.map(self.launch, range(count))
+
+    def until_ready(self, deadline: float) -> None:
+        """The first line is acknowledged."""
+        assert self._first is not None
+        while self._first.running():
             self.pause(deadline, "no line is acknowledged")
-        if code := program.wait(0):
-            raise RivalError(f"the tailer ended with {code}:\n{program.log_end()}")
+        if code := self._first.wait(0):
+            raise RivalError(f"the tailer ended with {code}:\n{self._first.log_end()}")
 
     def until_serving(self, i: int, deadline: float) -> None:
         """It has said that it listens: `launch` waited for that."""
+
+    # --- a node more -------------------------------------------------------------------------------------------------
+
+    def add(self) -> int:
+        if self._spare_ports and self._spare_hosts:
+            port, http, *self._spare_ports = self._spare_ports
+            self.cluster.make_room(f"{self._spare_hosts[0]}:{port}", f"{self._spare_hosts[0]}:{http}")
+        return super().add()
+
+    def joined(self, i: int) -> bool:
+        """It has said that it listens: `launch` waited for that."""
+        return True
+
+    def stored(self, i: int) -> int:
+        """Third copies too, where a window ends meanwhile."""
+        return sum(size for folder in self.cluster.disk_folders(i) for _, size in Stored(folder).fresh())
 
     # --- clients -----------------------------------------------------------------------------------------------------
 

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 from bench.rivals import kafka_jars, mix
+from bench.rivals.kafka_moves import TOOL, Reassignment, are_at, evened
 from bench.rivals.lines import weigh
+from bench.rivals.ports import free_ports
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Loaded, Rival, Settings, free_ports
+from bench.rivals.rival import Loaded, Rival, Settings
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -54,7 +56,7 @@ WAIT_S = 0.1
 
 
 class Kafka(Rival):
-    """Node i is the broker and controller i + 1."""
+    """Node i is the broker and controller i + 1; one that is added is a broker alone."""
 
     name = "kafka"
 
@@ -63,6 +65,7 @@ class Kafka(Rival):
         super().__init__(folder, settings)
         self._base_port = base_port
         self._ports: list[int] = []
+        self._controllers: list[int] = []  # their ports
         self._admin: AdminClient | None = None
         self._said: dict[int, int] = {}  # how long each node's log was when it was started last
 
@@ -103,11 +106,12 @@ class Kafka(Rival):
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def prepare(self, count: int) -> None:
-        self._ports = free_ports(2 * count, self._base_port)
+        ports = free_ports(2 * count + self.spare, self._base_port)
+        self._ports, self._controllers = ports[:count] + ports[2 * count :], ports[count : 2 * count]
         (self.folder / "log4j2.properties").write_text(LOG4J)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes[:-1] + b"\0").decode().rstrip("=").replace("-", "_")
         formatting = []
-        for i in range(count):
+        for i in range(count + self.spare):
             self.data(i).mkdir(parents=True, exist_ok=True)
             self._properties(i).write_text(self._configuration(i, count))
             words = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties(i))]
@@ -117,14 +121,17 @@ class Kafka(Rival):
                 raise RivalError(f"kafka's folders can't be formatted:\n{program.log_end()}")
 
     def _configuration(self, i: int, count: int) -> str:
-        controllers = self._ports[count:]
-        voters = ",".join(f"{n + 1}@{self.hosts[n]}:{port}" for n, port in enumerate(controllers))
+        voters = ",".join(f"{n + 1}@{self.hosts[n]}:{port}" for n, port in enumerate(self._controllers))
         inner = min(3, count)
+        client = f"CLIENT://{self.all_hosts[i]}:{self._ports[i]}"
+        roles, listeners = "broker", client
+        if i < count:
+            roles, listeners = f"{roles},controller", f"{client},CONTROLLER://{self.hosts[i]}:{self._controllers[i]}"
         return f"""node.id={i + 1}
-process.roles=broker,controller
+process.roles={roles}
 controller.quorum.voters={voters}
-listeners=CLIENT://{self.hosts[i]}:{self._ports[i]},CONTROLLER://{self.hosts[i]}:{controllers[i]}
-advertised.listeners=CLIENT://{self.hosts[i]}:{self._ports[i]}
+listeners={listeners}
+advertised.listeners={client}
 listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=CLIENT
 controller.listener.names=CONTROLLER
@@ -156,6 +163,13 @@ replica.fetch.max.bytes=8388608
         self._said[i] = self._log(i).stat().st_size if self._log(i).exists() else 0
         words = self._java(*HEAP, *JVM.split(), "kafka.Kafka", str(self._properties(i)))
         return self.program(i, words, self._log(i))
+
+    def _stop_nodes(self) -> None:
+        """Brokers alone first, while there are controllers: without them one waits for longer than anybody should."""
+        for node in self.nodes[len(self._controllers) :]:
+            with contextlib.suppress(RivalError):  # it was killed then
+                node.stop()
+        super()._stop_nodes()
 
     def addresses(self) -> list[str]:
         return [f"{host}:{port}" for host, port in zip(self.hosts, self._ports, strict=False)]
@@ -261,6 +275,45 @@ replica.fetch.max.bytes=8388608
             return False
         partitions = [one for name in names for one in known[name].partitions.values()]
         return bool(partitions) and all(i + 1 in one.isrs for one in partitions if i + 1 in one.replicas)
+
+    # --- a node more -------------------------------------------------------------------------------------------------
+
+    def joined(self, i: int) -> bool:
+        return i + 1 in self._members()
+
+    def stored(self, i: int) -> int:
+        from bench.rivals.kafka_client import TOPIC
+
+        found = 0
+        for n in range(self.settings.partitions):
+            for path in (self.data(i) / f"{TOPIC}-{n}").glob("*.log"):
+                with contextlib.suppress(FileNotFoundError):  # a replica that was just moved away
+                    found += path.stat().st_size
+        return found
+
+    def move_to(self, i: int, deadline: float) -> str:
+        """Kafka's tool for reassignments, without a throttle, until the brokers say that all is where it should be."""
+        from bench.rivals.kafka_client import TOPIC
+
+        assert self._admin is not None
+        found = self._admin.list_topics(TOPIC, timeout=ASK_S * 5).topics[TOPIC].partitions
+        plan = evened({number: list(one.replicas) for number, one in sorted(found.items())}, i + 1)
+        self._moving().execute(TOPIC, plan)
+        while not are_at(self._admin, TOPIC, plan):
+            self.pause(deadline, "not all partitions are where they were reassigned to")
+        return (
+            f"{len(plan)} of {len(found)} partitions were reassigned, one replica of each, by Kafka's own tool, whose"
+            " start (a JVM's) is in the time"
+        )
+
+    def confirm_moved(self, deadline: float) -> None:
+        """The tool's --verify, which is a JVM each time."""
+        moving = self._moving()
+        while said := moving.left():
+            self.pause(deadline, f"the reassignment is not complete: {said}")
+
+    def _moving(self) -> Reassignment:
+        return Reassignment(self.folder, self._java("-Xmx128m", TOOL), self.addresses())
 
     # --- clients -----------------------------------------------------------------------------------------------------
 

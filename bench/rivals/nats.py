@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import importlib.util
+import json
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.rivals.lines import weigh
+from bench.rivals.ports import free_ports
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Loaded, Rival, Settings, free_ports
+from bench.rivals.rival import Loaded, Rival, Settings
 
 if TYPE_CHECKING:
     from nats.js.api import StreamInfo
@@ -67,19 +69,19 @@ class Nats(Rival):
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def prepare(self, count: int) -> None:
-        self._ports = free_ports(EACH_PORTS * count)
+        self._ports = free_ports(EACH_PORTS * (count + self.spare))
         routes = ", ".join(f'"nats://{self.hosts[i]}:{self._ports[EACH_PORTS * i + 1]}"' for i in range(count))
         sync = "always" if self.settings.sync == "each" else "2m"
-        for i in range(count):
+        for i, host in enumerate(self.all_hosts):
             client, inner, health = self._ports[EACH_PORTS * i : EACH_PORTS * (i + 1)]
             self.data(i).mkdir(parents=True, exist_ok=True)
             text = f"""server_name: node{i}
-listen: "{self.hosts[i]}:{client}"
-http: "{self.hosts[i]}:{health}"
+listen: "{host}:{client}"
+http: "{host}:{health}"
 jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
 """
-            cluster = f'cluster {{ name: bench, listen: "{self.hosts[i]}:{inner}", routes: [{routes}] }}\n'
-            (self.data(i).parent / "server.conf").write_text(text + (cluster if count > 1 else ""))
+            cluster = f'cluster {{ name: bench, listen: "{host}:{inner}", routes: [{routes}] }}\n'
+            (self.data(i).parent / "server.conf").write_text(text + (cluster if count + self.spare > 1 else ""))
 
     def launch(self, i: int) -> Program:
         folder = self.data(i).parent
@@ -89,7 +91,7 @@ jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
         return self.folder / f"node{i}" / "data"
 
     def addresses(self) -> list[str]:
-        return [f"{host}:{port}" for host, port in zip(self.hosts, self._ports[::EACH_PORTS], strict=True)]
+        return [f"{host}:{port}" for host, port in zip(self.hosts, self._ports[::EACH_PORTS], strict=False)]
 
     def until_ready(self, deadline: float) -> None:
         """The stream is made and a message in another one is acknowledged."""
@@ -136,6 +138,59 @@ jetstream {{ store_dir: "{self.data(i)}", sync_interval: "{sync}" }}
         except (TimeoutError, OSError, Error):
             return False  # no leader yet
         return True
+
+    # --- a node more -------------------------------------------------------------------------------------------------
+
+    def joined(self, i: int) -> bool:
+        return self._healthy(i)
+
+    def stored(self, i: int) -> int:
+        """Before compression: files shrink when a block is full and is packed, on each node at another time."""
+        return self._state(i)["bytes"]
+
+    def move_to(self, i: int, deadline: float) -> str:
+        """A peer of the stream that doesn't lead it is removed; the servers choose another, which can only be the one
+        that has no replica yet."""
+        end = asyncio.run(self._remove_a_peer())
+        while self._state(i)["last_seq"] < end:
+            self.pause(deadline, "the stream's new replica has not caught up")
+        return "one of the stream's three peers was removed, and the servers put the new one in its place"
+
+    async def _remove_a_peer(self) -> int:
+        """The stream's last place when it was asked for."""
+        import nats
+
+        from bench.rivals.nats_client import STREAM
+
+        connection = await nats.connect([f"nats://{address}" for address in self.addresses()])
+        try:
+            found = await connection.jetstream().stream_info(STREAM)
+            cluster = found.cluster
+            if cluster is None or not cluster.replicas:
+                raise RivalError("nats: the stream has no followers")
+            leaves = cluster.replicas[0].name
+            asked = json.dumps({"peer": leaves}).encode()
+            answer = await connection.request(f"$JS.API.STREAM.PEER.REMOVE.{STREAM}", asked, timeout=ASK_S * 5)
+        finally:
+            await connection.close()
+        if not json.loads(answer.data).get("success"):
+            raise RivalError(f"nats: {leaves} can't be removed from the stream: {answer.data.decode()}")
+        return found.state.last_seq
+
+    def _state(self, i: int) -> dict[str, int]:
+        """Bytes and last place of what a node has of the stream itself; nothing if it has no replica or isn't up yet. A
+        replica is filled in order."""
+        from bench.rivals.nats_client import STREAM
+
+        nothing = {"bytes": 0, "last_seq": 0}
+        try:
+            url = f"http://{self.hosts[i]}:{self._ports[EACH_PORTS * i + 2]}/jsz?accounts=true&streams=true"
+            with urllib.request.urlopen(url, timeout=ASK_S) as answer:
+                said = json.load(answer)
+        except OSError:
+            return nothing
+        streams = [one for account in said.get("account_details", []) for one in account.get("stream_detail", [])]
+        return next((one["state"] for one in streams if one["name"] == STREAM), nothing)
 
     # --- clients -----------------------------------------------------------------------------------------------------
 

@@ -48,14 +48,15 @@ def pace(asked: Asked, pacer: Pacer, log: Log) -> None:
 async def _pace(asked: Asked, pacer: Pacer, log: Log) -> None:
     """A task an event, until it is acknowledged."""
     connection = await _connect(asked)
-    stream = connection.jetstream(publish_async_max_pending=PENDING_MAX)
+    stream = connection.jetstream()
+    room = asyncio.Semaphore(PENDING_MAX)
     tasks: set[asyncio.Task[None]] = set()
     ready()
     pacer.begin()
     while not asked.ended.is_set():
         for event in pacer.due():
             log.sent(event)
-            task = asyncio.create_task(_place(asked, stream, event, log))
+            task = asyncio.create_task(_place(asked, stream, room, event, log))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         log.flush()
@@ -65,13 +66,15 @@ async def _pace(asked: Asked, pacer: Pacer, log: Log) -> None:
     await connection.close()
 
 
-async def _place(asked: Asked, stream: JetStreamContext, event: Event, log: Log) -> None:
+async def _place(asked: Asked, stream: JetStreamContext, room: asyncio.Semaphore, event: Event, log: Log) -> None:
+    """By a request of its own: of those that `publish_async` is never answered the client keeps a place each, and after
+    some faults it has none left."""
     name = f"{event.sender}/{event.number}"
     headers = {"Nats-Msg-Id": name} if asked.settings.idempotent else None
     while True:
         try:
-            future = await stream.publish_async(STREAM, event.line, headers=headers)
-            await asyncio.wait_for(future, ACK_S[asked.settings.timeouts])
+            async with room:
+                await stream.publish(STREAM, event.line, ACK_S[asked.settings.timeouts], headers=headers)
             log.acked(event.sender, event.number)
             return
         except (TimeoutError, NatsError):

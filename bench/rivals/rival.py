@@ -19,14 +19,12 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import randrange
 from types import TracebackType
 from typing import ClassVar, Literal, NamedTuple
 
@@ -40,7 +38,6 @@ READY_S, STOP_S = 90.0, 30.0
 NODES_MAX = 9
 DISK_LEAST = 2 << 30
 # Below the ports that the system gives to whoever dials: a node's stays free while the node is dead.
-PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -106,6 +103,8 @@ class Rival(ABC):
         self.hosts: list[str] = []  # the address that each node listens at
         self._nets: nets.Nets | None = None
         self.disks: Disks | None = None  # to be set before `start` where nodes are to lose their power
+        self.spare = 0  # to be set before `start`: so many nodes can be added to those that it starts
+        self._spare_hosts: list[str] = []
 
     # --- what each system says ---------------------------------------------------------------------------------------
 
@@ -175,10 +174,11 @@ class Rival(ABC):
         self.folder.mkdir(parents=True)
         if (free := shutil.disk_usage(self.folder).free) < DISK_LEAST:
             raise RivalError(f"{self.folder}: {free >> 20} MiB are free, {DISK_LEAST >> 20} are needed: free some")
-        self.hosts = ["127.0.0.1"] * count
+        hosts = ["127.0.0.1"] * (count + self.spare)
         if self.settings.nets:
-            self._nets = nets.Nets(count)
-            self.hosts = self._nets.addresses
+            self._nets = nets.Nets(count + self.spare)
+            hosts = self._nets.addresses
+        self.hosts, self._spare_hosts = hosts[:count], hosts[count:]
         try:
             if self.disks:
                 for i in range(count):
@@ -284,6 +284,42 @@ class Rival(ABC):
             self.until_serving(i, begin + READY_S)
         return time.monotonic() - begin
 
+    # --- a node more -------------------------------------------------------------------------------------------------
+
+    @property
+    def all_hosts(self) -> list[str]:
+        """The nodes' addresses, with those of nodes that may be added."""
+        return [*self.hosts, *self._spare_hosts]
+
+    def add(self) -> int:
+        """Start one of the `spare` nodes: it joins the others, which nobody tells of it. Its number; whether it is a
+        member yet says `joined`."""
+        if not self._spare_hosts:
+            raise RivalError(f"{self.name} has no node to add: set `spare` before the start")
+        i = len(self.nodes)
+        self.hosts.append(self._spare_hosts.pop(0))
+        self._ended.append([])
+        self.nodes.append(self.launch(i))
+        return i
+
+    def joined(self, i: int) -> bool:
+        """Do the others count an added node among them?"""
+        raise RivalError(f"{self.name} can't be given another node")
+
+    def stored(self, i: int) -> int:
+        """How much of the senders' events a node has now: bytes that grow with each event, to be compared with those of
+        this system's other nodes."""
+        raise RivalError(f"{self.name} doesn't say what a node stores")
+
+    def move_to(self, i: int, deadline: float) -> str:
+        """Let an added node hold its part of what is there and of what comes, as an operator would, and wait until it
+        does. What was done, in words; empty where an operator can do nothing."""
+        return ""
+
+    def confirm_moved(self, deadline: float) -> None:
+        """What an operator asks after `move_to`. RivalError if it isn't done in time."""
+        return
+
     def leader(self) -> int | None:
         """A node that leads what is sent to just now, as far as the system tells; None where all are equal."""
         return None
@@ -356,23 +392,3 @@ class Rival(ABC):
             node = self.nodes[i or 0]
             raise RivalError(f"{self.name}: {what}: not in time; {node.name} says:\n{node.log_end()}")
         time.sleep(0.02)
-
-
-def free_ports(count: int, base: int = 0) -> list[int]:
-    """Ports in a row that nobody listens at: from `base` on (RivalError names one in use), or anywhere."""
-    for _ in range(100):
-        first = base or randrange(PORTS.start, PORTS.stop - count)
-        used = next(_used_ports(first, count), 0)
-        if not used:
-            return list(range(first, first + count))
-        if base:
-            raise RivalError(f"port {used} is in use: end who listens there (ss -ltnp), or name others with --port")
-    raise RivalError(f"no {count} free ports in a row from {PORTS.start} to {PORTS.stop}")
-
-
-def _used_ports(first: int, count: int) -> Iterator[int]:
-    for port in range(first, first + count):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            yield port

@@ -147,14 +147,17 @@ def figures(prefixes: list[str], cpu: float, stored: float) -> dict[str, Any]:
 
 def test_the_page_compares_with_the_best_of_kafka_and_says_what_is_not_reached(tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
-    kafka = figures(["kcat"], 30.0, 0.3) | {"kcat, zstd -1: cpu_s_per_gb": 18.0, "kcat, zstd -1: stored_share": 0.5}
+    kafka = figures(["kcat"], 30.0, 0.3) | {"kcat, not idempotent: cpu_s_per_gb": 18.0}
     kafka |= {f"{full_load.BLOBS}: cpu_s_per_gb": 2.0, "kcat, linger 50 ms: stored_share": 1.0}
     results.add(Row(2, loads.FULL, "kafka", "3 copies", 0), kafka, 1, 1.0)
     buck = figures(["two copies", "three copies"], 3.0, 0.1) | {"a tailer a host: stored_share": 0.75}
     results.add(Row(2, loads.FULL, "buck", "", 0), buck, 1, 1.0)
     results.left_out(Row(2, loads.FULL, "nats", "3 copies", 0), "no nats-server")
     text = page_of(results, tmp_path)
-    assert "| CPU-s per GB, three copies, a message a line | 3 | 18 (kcat, zstd -1) | 0.17 | ≤ 0.17 | reached |" in text
+    assert (
+        "| CPU-s per GB, three copies, a message a line | 3 | 18 (kcat, not idempotent) | 0.17 | ≤ 0.17 | reached |"
+        in text
+    )
     assert "| stored, three copies, a message a line | 0.1 | 0.3 (kcat) | 0.33 | ≤ 0.6 | reached |" in text
     assert f"| 3 | 2 ({full_load.BLOBS}) | 1.50 | ≤ 1.2 | missed |" in text
     assert "| stored at the small load, each copy | 0.75 | 1 (kcat, linger 50 ms) | 0.75 | ≤ 0.5 | missed |" in text
@@ -162,6 +165,9 @@ def test_the_page_compares_with_the_best_of_kafka_and_says_what_is_not_reached(t
     assert "| the same, two copies | 3 | not measured |" in text
     assert "no nats-server" in text
     assert "* buck: it costs 3.0." in text
+    nothing = {"kcat, linger 50 ms: stored_share": 0.0}  # a quick run may write too little to take a block
+    results.add(Row(2, loads.FULL, "kafka", "3 copies", 0), kafka | nothing, 1, 1.0)
+    assert "| stored at the small load, each copy | 0.75 | not measured |" in page_of(results, tmp_path)
     results.add(Row(2, loads.FULL, "buck", "", 1), buck | {"quick": True}, 1, 1.0)
     text = page_of(results, tmp_path)
     assert "missed" not in text

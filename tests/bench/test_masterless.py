@@ -90,7 +90,8 @@ def figures(worst: float) -> dict[str, Any]:
     }  # fmt: skip
     for fault in ("kill", "cut"):
         found |= {f"{fault}_gap_s": worst / 2, f"{fault}_worst_s": worst, f"{fault}_back_s": 1.5}
-        found |= {f"{fault}_rate": [400.0, 0.0, 800.0], f"{fault}_waits": [0.5, None, worst]}
+        found |= {f"{fault}_rate": [400.0, 0.0, 800.0, 9.0], f"{fault}_waits": [0.5, None, worst, 0.5]}
+        found |= {f"{fault}_lasted_s": 0.5, f"{fault}_settled_s": 0.6}
     return found
 
 
@@ -112,6 +113,13 @@ def test_the_page_is_made_of_what_was_measured_and_says_what_was_not(tmp_path: P
     assert (tmp_path / "plots" / "2-faults.svg").stat().st_size > 10_000
 
 
+def test_of_a_second_that_is_not_over_nothing_is_drawn(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.add(Row(2, "faults", "buck", "tuned", 0), figures(1.0), 1, 1.0)
+    (line,) = masterless.draw(results).axes[0].lines
+    assert list(line.get_ydata()) == [400.0, 1e-3, 800.0]
+
+
 def test_the_page_can_be_made_of_nothing(tmp_path: Path) -> None:
     results = Results(tmp_path)
     page = Page(2, results)
@@ -129,7 +137,7 @@ def text(folder: Path) -> Path:
     return path
 
 
-def test_each_step_has_a_cluster_of_its_own_and_the_quick_run_starts_each_system_once() -> None:
+def test_each_step_has_a_cluster_of_its_own_and_the_quick_run_starts_two_systems_once() -> None:
     full = masterless.steps(Scale.of(False, []))
     assert [(step.system, step.variant) for step in full][:3] == [
         ("buck", "default"),
@@ -138,4 +146,4 @@ def test_each_step_has_a_cluster_of_its_own_and_the_quick_run_starts_each_system
     ]
     assert all("quick" not in step.missing for step in full)
     left = [step.system for step in masterless.steps(QUICK) if step.missing == masterless.ONCE]
-    assert left == ["buck", "kafka", "nats", "rsyslog"]
+    assert left == ["buck", "kafka", "kafka", "nats", "rsyslog"]

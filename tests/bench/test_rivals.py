@@ -19,8 +19,9 @@ from bench.rivals.buck import Buck
 from bench.rivals.client import Asked
 from bench.rivals.commands import RIVALS
 from bench.rivals.kafka import Kafka, producer_options
+from bench.rivals.ports import free_ports
 from bench.rivals.process import Client, Program, RivalError
-from bench.rivals.rival import Rival, Settings, free_ports
+from bench.rivals.rival import Rival, Settings
 from bench.stored import Disk
 
 EVENTS, RATE = 200, 400.0
