@@ -64,6 +64,7 @@ class Gossiper:
         self._guessed = guessed
         self._unreached: dict[bytes, float] = {}  # peers that don't list us, since when; inf: the operator was told
         self._security = security
+        self._news = trio.Event()
 
     async def run(self) -> None:
         """For ever. ConfigError if the peer of --join is not of ours."""
@@ -74,7 +75,16 @@ class Gossiper:
             address = self._members.tick(self._machine.now())
             if address is not None and await self._exchange(address):
                 await self._remember()
-            await trio.sleep(HURRY_S if self._members.is_unmet(self._machine.now()) else EVERY_S)
+            await trio.sleep(HURRY_S)
+            unmet_s = self._members.unmet_at() - self._machine.now()
+            with trio.move_on_after(max(0.0, min(EVERY_S - HURRY_S, unmet_s))):
+                await self._news.wait()
+            self._news = trio.Event()
+
+    def heard(self, peers: Sequence[Peer]) -> None:
+        """Take in the view of somebody who dialled; whoever is new there is met soon."""
+        if self._members.step(peers, self._machine.now()):
+            self._news.set()
 
     async def _exchange(self, address: str) -> bool:
         """Push and pull views; did we meet somebody new?"""

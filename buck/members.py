@@ -17,6 +17,7 @@ drained and has been silent for a day, and one that was retired. Memory is bound
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from random import Random
 
 from protocol.identity import node_id
@@ -26,7 +27,7 @@ from protocol.messages import Peer
 # Every other exchange is with somebody new, if there is any: so all meet soon, and the old ones are not kept waiting.
 UNMET_SHARE = 0.5
 # An address at which nobody answers rests so long, doubling.
-REST_FIRST_S, REST_MAX_S = 1.0, 60.0
+REST_FIRST_S, REST_MAX_S = 0.1, 60.0
 FORGET_CLAIM_S = 600.0
 FORGET_DRAINED_S = 86_400.0
 
@@ -118,9 +119,9 @@ class Members:
         self.retired.add(node)
         self.known.pop(node, None)
 
-    def is_unmet(self, now: float) -> bool:
-        """Is there anybody to be met now?"""
-        return bool(self._awake(self._unmet(), now))
+    def unmet_at(self) -> float:
+        """When somebody is to be met, the past if now; infinite if there is nobody."""
+        return min((self._resting[one].until if one in self._resting else 0.0 for one in self._unmet()), default=inf)
 
     def is_join(self, address: str) -> bool:
         """Was this address given by the operator, and never answered yet?"""

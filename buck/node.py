@@ -84,6 +84,7 @@ class Node:
         self.pruner = Pruner(self.store, self.counts)
         me = m.Peer(self.key.node, self.key.public, "", machine.host.encode()[:255], settings.zone, 0, 0, False)
         self.members = Members(me, [], machine.random)
+        self._gossiper: Gossiper | None = None
 
     async def run(self, stop: trio.Event, ready: Ready) -> None:
         """Until `stop`. `ready` gets the two addresses once both are listened on."""
@@ -104,7 +105,7 @@ class Node:
         leaving = Leaving(self.machine, self.store)
         await leaving.look()
         pages = routes(self.identity, self.store, self.seals, self.members, leaving, self.counts)
-        gossiper = Gossiper(
+        self._gossiper = Gossiper(
             self.machine,
             self.members,
             self.store.volumes,
@@ -123,7 +124,7 @@ class Node:
                 background.start_soon(self._tend, volume)
                 if len(self.store.volumes) > 1:
                     background.start_soon(volume.hands.run)
-            background.start_soon(gossiper.run)
+            background.start_soon(self._gossiper.run)
             for one in (self.door, leaving, self._make_hander(leaving), self._make_healer()):
                 background.start_soon(one.run)
             background.start_soon(self.counts.costs.run)
@@ -227,7 +228,8 @@ class Node:
         return m.View(0, self.width, self.members.view())
 
     def heard(self, peers: tuple[m.Peer, ...]) -> None:
-        self.members.step(peers, self.machine.now())
+        if self._gossiper is not None:
+            self._gossiper.heard(peers)
 
     def identity(self) -> dict[str, object]:
         """What the status page begins with."""

@@ -32,11 +32,9 @@ from service.log import get_log
 from service.machine import Machine
 
 log = get_log("buck.store")
-
-OPEN_PARTS_MAX = 64
+OPEN_PARTS_MAX = 320  # a day of windows of five minutes, which files that are loaded may mix as they like
 OPEN_COST_MAX = 128 << 20  # memory of their indexes together: two million packets
-# The end of a range of numbers must fit 64 bits too.
-NUMBER_MAX = (1 << 64) - 1
+NUMBER_MAX = (1 << 64) - 1  # the end of a range of numbers must fit 64 bits too
 # A window's packets are mostly there when it ends; seals and third copies come within the minute after.
 SYNC_AFTER_S = 30.0
 SYNC_EVERY_S = 10.0
@@ -240,7 +238,7 @@ class Store:
                 return
             if asker is not None:
                 self.begins.take(asker, self.machine.now())
-            while len(opened := self.open_parts()) >= OPEN_PARTS_MAX:
+            while len(opened := self.open_parts()) >= self._open_max():
                 able = [part for part in opened if self.volume_of(part).able]
                 if not able:
                     raise Declined("slow", "no disk of this buck answers")
@@ -251,6 +249,9 @@ class Store:
                 self._note_hung(volume, hung)
             except OSError as error:
                 volume.trouble(error)
+
+    def _open_max(self) -> int:
+        return min(OPEN_PARTS_MAX, self.machine.files_max() // 4)  # where files are few, peers need some too
 
     async def _begin_part(self, volume: Volume, bucket: int) -> None:
         if volume.open_part(bucket) is None:  # one that was asked for while the disk hung may be there by now
@@ -389,7 +390,7 @@ class Store:
     def check(self) -> None:
         """Invariants."""
         self.cache.check()
-        assert len(self.open_parts()) < OPEN_PARTS_MAX + len(self.volumes)  # each disk may begin one at the same time
+        assert len(self.open_parts()) < self._open_max() + len(self.volumes)  # each disk may begin one at once
         for volume in self.volumes:
             volume.remnants.check()
             for bucket, parts in volume.parts.items():

@@ -44,6 +44,7 @@ class Volume:
         self.root = root
         self.env = env
         self.parts: dict[int, list[Part]] = {}
+        self._begun: list[Part] = []  # of them those that this process has had open; a closed one never opens again
         self.remnants = Names(self.folder)  # what stays of parts whose packets are in the archive
         self.unsure: set[int] = set()
         self._days: set[str] = set()  # folders whose names are durable: none is ever removed
@@ -131,6 +132,7 @@ class Volume:
             part = Part(disk, self.folder, name)
             self.parts.setdefault(name.bucket, []).append(part)
             if name.state == OPEN:
+                self._begun.append(part)
                 await self._take_over(part, same_boot)
             elif name.state == CLOSED:
                 self._look_at(part)
@@ -235,6 +237,7 @@ class Volume:
             raise
         self._days.add(part.name.day)
         self.parts.setdefault(bucket, []).append(part)
+        self._begun.append(part)
         faultpoint("buck.volume.after_name")
         return part
 
@@ -325,7 +328,8 @@ class Volume:
             self._lock.close()
 
     def open_parts(self) -> list[Part]:
-        return [part for parts in self.parts.values() for part in parts if part.is_open and part.file is not None]
+        self._begun = [part for part in self._begun if part.is_open and part.file is not None]
+        return self._begun.copy()
 
     def is_unsure(self, bucket: int) -> bool:
         """May this bucket lack what was acknowledged?"""

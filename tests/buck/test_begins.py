@@ -1,4 +1,4 @@
-"""How many files a tailer may have a buck begin, whatever buckets it names."""
+"""How many files a tailer may have a buck begin, whatever buckets it names, and how many of them stay open."""
 
 import pytest
 
@@ -59,3 +59,15 @@ async def test_a_tailer_that_names_ever_other_buckets_has_to_wait_and_its_own_wi
         await store.put(made(22, bucket=BUCKET + WIDTH), b"another tailer..")
         await store.put(made(23, bucket=BUCKET + 2 * WIDTH))  # pulled from a buck that has it already
     store.check()
+
+
+@in_world
+async def test_a_process_that_may_have_few_files_keeps_a_quarter_of_them_open(world: World) -> None:
+    machine = world.machine("a")
+    store = await open_store(machine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "files_max", lambda: 32)
+        for step in range(20):
+            await store.put(made(0, bucket=BUCKET - step * WIDTH))
+            assert len(store.open_parts()) == min(step + 1, 8)
+        store.check()

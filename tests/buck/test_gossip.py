@@ -30,6 +30,36 @@ async def test_an_address_at_which_nobody_answers_is_not_passed_on_and_an_alarm(
         nursery.cancel_scope.cancel()
 
 
+async def met(world: World, name: str) -> int:
+    """How many others a buck knows by their own word."""
+    page = json.loads(await fetch(world.machine("looker"), name, 80, "/status"))
+    return sum(peer["confirmed"] for peer in page["peers"])
+
+
+@in_world
+async def test_whoever_is_joined_may_start_last_and_is_met_within_a_second(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        for name in ("b", "c", "d", "e"):
+            start(world.host(name), nursery, join=(Address("a", PORT),))
+            await trio.sleep(0.15)
+        start(world.host("a"), nursery)
+        await trio.sleep(0.7)
+        assert await met(world, "a") == 4
+        nursery.cancel_scope.cancel()
+
+
+@in_world
+async def test_who_is_told_of_a_newcomer_meets_it_at_once(world: World) -> None:
+    async with trio.open_nursery() as nursery:
+        start(world.host("a"), nursery)
+        for count, name in enumerate("bcdef", 1):
+            await trio.sleep(10.17)  # at another moment of its second each time
+            start(world.host(name), nursery, join=(Address("a", PORT),))
+            await trio.sleep(0.4)
+            assert await met(world, "a") == count
+        nursery.cancel_scope.cancel()
+
+
 def later(message: m.Message) -> bytes:
     """Its frame, with a field that only later versions know."""
     row = unpack_array(b"".join(map(bytes, dump(message))))

@@ -117,7 +117,7 @@ def test_an_address_where_nobody_answers_rests_longer_each_time_and_takes_no_tur
     node.shown(peer(2).node, peer(2).public, "10.0.0.2:1", 0.0)
     node.step([peer(3)], 0.0)
     now, gaps, last = 0.0, [], None
-    while len(gaps) < 10:
+    while len(gaps) < 14:
         address = node.tick(now)
         if address == "10.0.0.3:1":
             gaps.append(now - (last or 0.0))
