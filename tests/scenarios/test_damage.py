@@ -294,6 +294,7 @@ def test_C25_without_a_porter_bucks_fill_tailers_wait_and_say_so_and_nothing_is_
             return tailer.placed(writer)
 
         until(delivered, tailer.says, LONG_S)
+        make_room(arena)  # for third copies, too
         tailer.goodbye()
         make_room(arena)
         until(lambda: not critical(arena))
