@@ -184,8 +184,8 @@ class Cluster:
         listen, http = self.fixed.get(i, ("127.0.0.1:0", "127.0.0.1:0"))
         arguments = ["buck", "run", "--listen", listen, "--http", http, "--env", self.env_name, "--width", self.width]
         arguments += [*self._disks(i), *self._clear]
-        others = self.addresses() or [address for address in self._known if address != listen]
-        for other in others[:1]:
+        others = self.addresses()[:1] or [address for address in self._known if address != listen]
+        for other in others:
             arguments += ["--join", other]
         if self.keys:
             arguments += self.keys.listed("buck", f"buck{i}", *self._disks(i))

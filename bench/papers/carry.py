@@ -54,10 +54,10 @@ Send = Callable[[Way, Mapping[str, Path], Path], Sent]
 
 
 def kafka_sender(rival: Kafka) -> Send:
-    """kcat for each class, side by side, each with the options of full load."""
+    """kcat for each class, side by side, each with the options of full load, those that cost it least."""
 
     def send(way: Way, files: Mapping[str, Path], folder: Path) -> Sent:
-        options = producer_options(rival.addresses(), replace(rival.settings, linger_ms=50))
+        options = producer_options(rival.addresses(), replace(rival.settings, linger_ms=50, idempotent=False))
         programs = []
         for name, kind in way.items():
             command = [

@@ -38,7 +38,7 @@ BUCKETS_US = (10_000_000, 300_000_000)
 @dataclass(frozen=True)
 class Plan:
     """Seconds of each stretch; events a second of all senders together. `down_s`: from a server's death to its start;
-    0: it isn't started again."""
+    0: it isn't started again. `warm_s`: sent before anything counts, while JVMs that have just begun compile."""
 
     rate: float
     normal_s: float
@@ -49,6 +49,7 @@ class Plan:
     ahead_s: float = 3.0
     restart: bool = True
     senders: int = 6
+    warm_s: float = 0.0
 
     @property
     def victim(self) -> int:
@@ -124,6 +125,7 @@ def through(rival: Rival, folder: Path, plan: Plan) -> tuple[list[Stretch], list
     try:
         with Sending(rival, folder, plan) as sending:
             _until_read(live, {(sender, 0) for sender in range(plan.senders)}, reader)
+            time.sleep(plan.warm_s)
             with stretch("normal"):
                 time.sleep(plan.normal_s)
             with stretch("sender"):

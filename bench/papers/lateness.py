@@ -48,7 +48,7 @@ MEASURED: list[tuple[type[Rival], str, Settings, int]] = [
 ]
 SHORT = "a quick run has time for few clusters"
 NAMES = {"kafka": "Kafka", "nats": "NATS JetStream", "rsyslog": "rsyslog", "buck": "Buck"}
-FULL_PLAN = Plan(rate=1200, normal_s=6, sender_s=6, down_s=14, after_s=3, skew_s=4)
+FULL_PLAN = Plan(rate=1200, normal_s=6, sender_s=6, down_s=14, after_s=3, skew_s=4, warm_s=20)
 QUICK_PLAN = Plan(rate=300, normal_s=1, sender_s=1, down_s=3, after_s=0, skew_s=1, restart=False)
 TUNED_DOWN_S = 8.0  # beyond which all that a tuned cluster does about a death is done
 

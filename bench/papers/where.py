@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.papers.full_load import LESS, SHORT_LINES, text
-from bench.papers.material import head
+from bench.papers.full_load import LESS, text
 from bench.papers.steps import Figures, Room
 from bench.rivals.kafka import Kafka
 from bench.rivals.rival import Rival
@@ -62,9 +61,9 @@ def missing() -> str:
 
 
 def profile(rival: Rival, room: Room) -> Figures:
-    """Shares of all samples, by `clients` or `servers` and what was done, of one load after a short one."""
+    """Shares of all samples, by `clients` or `servers` and what was done, of a load after one to warm up."""
     path = text(room, LESS)
-    rival.load([head(path, SHORT_LINES)])
+    rival.load([path])
     data = rival.folder / "perf.data"
     with watching(data):
         rival.load([path])

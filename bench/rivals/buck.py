@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.cluster import Buck as Node
 from bench.cluster import Cluster, ClusterError
 from bench.measure import commit
+from bench.packing import Sender, packets
 from bench.rivals.buck_client import classes
 from bench.rivals.lines import weigh
 from bench.rivals.ports import free_ports
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Loaded, Rival, Settings
+from bench.sending import key_of, put_all
 from bench.stored import Disk as Stored
 from protocol.packet import Header
 
 LOAD_S = 3600.0
+ASK_S = 5.0
+KEY = key_of("ready")  # who sends the first line
 
 
 class Buck(Rival):
@@ -29,7 +36,6 @@ class Buck(Rival):
         super().__init__(folder, settings)
         self._cluster: Cluster | None = None
         self._spare_ports: list[int] = []  # two of each node that may be added
-        self._first: Program | None = None  # the tailer that brings the first line
 
     @property
     def cluster(self) -> Cluster:
@@ -98,20 +104,24 @@ class Buck(Rival):
         return [self.cluster.fixed[i][0] for i in sorted(self.cluster.fixed)]
 
     def launch_all(self, count: int) -> None:
-        """All bucks side by side, and a tailer that brings a line as soon as it can: its start counts as well."""
-        line = self.folder / "ready.log"
-        line.write_text("ready\n")
-        self._first = self._tailer_once([line], "A1")
+        """All bucks side by side: none waits for another."""
         with ThreadPoolExecutor() as pool:
             self.nodes += pool.map(self.launch, range(count))
 
     def until_ready(self, deadline: float) -> None:
-        """The first line is acknowledged."""
-        assert self._first is not None
-        while self._first.running():
-            self.pause(deadline, "no line is acknowledged")
-        if code := self._first.wait(0):
-            raise RivalError(f"the tailer ended with {code}:\n{self._first.log_end()}")
+        """All know each other, and a packet with a line is acknowledged; the client is this process, as for others."""
+        while not all(map(self._met, self.cluster.live())):
+            self.pause(deadline, "not all bucks know each other")
+        sender = Sender(KEY.node, arrival_s=int(time.time()))
+        for address in self.cluster.addresses()[: self.settings.acks]:
+            put_all(address, KEY, packets({b"/ready.log": b"ready\n"}, sender))
+
+    def _met(self, buck: Node) -> bool:
+        """Does it know all others, each by its own word?"""
+        with urllib.request.urlopen(f"http://{buck.http}/status", timeout=ASK_S) as answer:
+            status = json.load(answer)
+        others = [one for one in status["peers"] if one["confirmed"] and one["node"] != status["node"]]
+        return len(others) == len(self.nodes) - 1
 
     def until_serving(self, i: int, deadline: float) -> None:
         """It has said that it listens: `launch` waited for that."""

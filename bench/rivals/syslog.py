@@ -27,7 +27,7 @@ template(name="line" type="string" string="%msg%")
 """
 FORWARD = """  action(type="omfwd" target="{host}" port="{port}" protocol="tcp" template="line"
     action.resumeRetryCount="-1" action.resumeInterval="1" queue.type="LinkedList" queue.filename="to{i}"
-    queue.maxDiskSpace="4g" queue.saveOnShutdown="on")
+    queue.size="200000" queue.dequeueBatchSize="1024" queue.maxDiskSpace="4g" queue.saveOnShutdown="on")
 """
 RECEIVER = """module(load="imptcp")
 template(name="raw" type="string" string="%rawmsg%\\n")
@@ -58,9 +58,11 @@ class Syslog(Rival):
     def differences(self) -> list[str]:
         found = [
             "plain TCP syslog acknowledges nothing: an event counts as acknowledged when the files of all receivers"
-            " hold it, which its sender can't know; what was in a connection that broke is lost, and nobody is told",
+            " hold it, which its sender can't know; what was in a connection that broke is lost, and nobody is told"
+            " (RELP, its protocol that acknowledges, was not tried)",
             "every receiver has everything: copies are the number of nodes, whatever is asked",
-            "no compression on the wire or on disk, no identity of lines, no order between senders, no partitions",
+            "no compression on the wire or on disk (it has some, not switched on), no identity of lines, no order"
+            " between senders, no partitions",
             "a frozen receiver holds back its own queue only; nothing is ever brought to it from another receiver",
             "a node serves again when it listens",
         ]
