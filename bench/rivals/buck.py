@@ -12,19 +12,17 @@ from pathlib import Path
 from bench.cluster import Buck as Node
 from bench.cluster import Cluster, ClusterError
 from bench.measure import commit
-from bench.packing import Sender, packets
+from bench.rivals import first_line
 from bench.rivals.buck_client import classes
 from bench.rivals.lines import weigh
 from bench.rivals.ports import free_ports
 from bench.rivals.process import Client, Program, RivalError
 from bench.rivals.rival import Loaded, Rival, Settings
-from bench.sending import key_of, put_all
 from bench.stored import Disk as Stored
 from protocol.packet import Header
 
 LOAD_S = 3600.0
 ASK_S = 5.0
-KEY = key_of("ready")  # who sends the first line
 
 
 class Buck(Rival):
@@ -109,12 +107,10 @@ class Buck(Rival):
             self.nodes += pool.map(self.launch, range(count))
 
     def until_ready(self, deadline: float) -> None:
-        """All know each other, and a packet with a line is acknowledged; the client is this process, as for others."""
+        """All know each other, and all have acknowledged a first line; the client is this process, as for others."""
         while not all(map(self._met, self.cluster.live())):
             self.pause(deadline, "not all bucks know each other")
-        sender = Sender(KEY.node, arrival_s=int(time.time()))
-        for address in self.cluster.addresses()[: self.settings.acks]:
-            put_all(address, KEY, packets({b"/ready.log": b"ready\n"}, sender))
+        first_line.bring(self.cluster.addresses())
 
     def _met(self, buck: Node) -> bool:
         """Does it know all others, each by its own word?"""
