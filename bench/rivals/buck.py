@@ -62,7 +62,7 @@ class Buck(Rival):
             if self.settings.timeouts == "tuned"
             else "tailers let a line linger as by default: half a second where much is written, else up to five",
         ]
-        if self.settings.copies == 3 and self.settings.sync == "none":
+        if self.settings.copies == 3 and self.settings.sync == "none" and not self.settings.mix:
             found.append(
                 "three copies: two are acknowledged, the third follows once the window of time is over; files that are"
                 " loaded are done when three bucks have them fsynced (A2)"

@@ -88,19 +88,27 @@ class Kafka(Rival):
         }
 
     def differences(self) -> list[str]:
+        one, copies = self.settings, self.settings.copies
         found = [
-            "acks=all waits for every replica in sync, at least two: three copies mean three acknowledgements while all"
-            " are well; the third may be behind only after it was dropped from the replicas in sync",
             "batches are compressed by the client and stored as they come; brokers compress nothing",
             "a node serves again when the controller has let it in and it is in sync for all its partitions",
             "time until ready holds the making of the topic, not the formatting of the folders; nodes are JVMs with"
             f" {' '.join(HEAP)}",
             "empty lines are left out by kcat, and therefore by all clients here",
         ]
-        if self.settings.sync == "none":
-            found.append("an acknowledged event is in the page caches of two hosts, on no device yet")
-        else:
+        if copies > 1 and not one.mix:
+            found.append(
+                f"acks=all waits for every replica in sync, at least {one.acks}: {copies} copies mean {copies}"
+                " acknowledgements while all are well; one may be behind only after it was dropped from the replicas in"
+                " sync"
+            )
+        if one.mix:
+            found.append("an acknowledged event is in page caches, and on devices where its topic has flush.messages=1")
+        elif one.sync == "each":
             found.append("flush.messages=1: each batch is fsynced by each replica before it counts")
+        else:
+            hosts = "of one host" if copies == 1 else f"of all {copies} hosts in sync, at least {one.acks}"
+            found.append(f"an acknowledged event is in the page caches {hosts}, on no device yet")
         return found
 
     # --- nodes -------------------------------------------------------------------------------------------------------

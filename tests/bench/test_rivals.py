@@ -67,7 +67,7 @@ def test_buck_makes_as_many_copies_as_are_asked_for(tmp_path: Path) -> None:
         rival.start(2)
         assert rival.load([log]).events == EVENTS
         stored = [header for i in range(2) for header, _ in Disk(rival.cluster.disk_folders(i)[0]).fresh()]
-    assert sum(header.count for header in stored) == EVENTS + 1  # the one that told that it is ready
+    assert sum(header.count for header in stored) == EVENTS + 2  # each has the one that told that it is ready
 
 
 def paced_and_read(rival: Rival, folder: Path) -> None:
