@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,10 +97,12 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Of what is run here, as git describes it."""
+    """Of what is run here; results, and pages made of them, may be there before they are committed."""
     try:
-        said = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(said, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60).stdout.strip()
+        run = partial(subprocess.run, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+        tracked = ["git", "status", "--porcelain", "--untracked-files=no"]
+        changed = run([*tracked, ":!bench/results", ":!docs/papers"]).stdout
+        return run(["git", "rev-parse", "--short", "HEAD"]).stdout.strip() + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "no git"
 

@@ -1,4 +1,4 @@
-"""The claims of DESIGN §1, a test each: whether what `make papers QUICK=1` has measured points the way that is claimed.
+"""The claims of DESIGN, a test each: whether what `make papers QUICK=1` has measured points the way that is claimed.
 
 That run is made here, once: every system is started, and all pages are written.
 """
@@ -76,7 +76,7 @@ def test_all_that_is_claimed_is_measured_and_all_pages_are_written(quick: Result
 
 @pytest.mark.slow
 def test_without_a_leader_nobody_waits_for_an_election_and_nothing_is_lost(quick: Results) -> None:
-    """DESIGN §1, claim 2, "an elected master adds nothing to delivery or reliability here": a node is killed, in
+    """DESIGN, claim 2, "logs need no elected master to be delivered and kept": a node is killed, in
     JetStream the leader. Both deliver everything once; only there all acknowledgements wait for an election."""
     buck = measured(quick, masterless.PAPER, masterless.NAME, Buck, "tuned")
     nats = measured(quick, masterless.PAPER, masterless.NAME, Nats, "tuned")
@@ -88,10 +88,10 @@ def test_without_a_leader_nobody_waits_for_an_election_and_nothing_is_lost(quick
 
 
 def test_any_two_of_three_to_six_servers_can_die() -> None:
-    """DESIGN §1, claim 2, "A packet is on three random servers, any two can die", in clusters of 3 to 6. What two
-    deaths make others refuse or hide, they don't here while two servers live."""
+    """DESIGN, claim 2, "on three at the end of its window: from then on any two can die", in clusters of 3 to 6. What
+    two deaths make others refuse or hide, they don't here while two servers live."""
     for nodes, killed, row in table():
-        ours, isr, raft = row["random 3"], row["Kafka, 3 in sync"], row["Raft, groups of 3"]
+        ours, isr, raft = row["random 3"], row["Kafka, 3 in sync"], row["Raft of 3, all have it"]
         assert (ours.lost == 0) == (killed <= 2)
         assert ours.hidden == 0
         assert ours.lost == isr.lost
@@ -104,7 +104,7 @@ def test_any_two_of_three_to_six_servers_can_die() -> None:
 
 
 def test_adding_a_server_is_adding_a_server_in_fleets_of_any_size() -> None:
-    """DESIGN §1, claim 2, "adding a server is adding a server": nobody is told to move anything, and yet the load of
+    """DESIGN, claim 2, "adding a server is adding a server": nobody is told to move anything, and yet the load of
     each buck falls as their number grows, and stays even; a tailer's links stay few."""
     loads = []
     for bucks in (10, 20, 100, 400):
@@ -119,7 +119,7 @@ def test_adding_a_server_is_adding_a_server_in_fleets_of_any_size() -> None:
 
 @pytest.mark.slow
 def test_a_store_without_a_master_carries_the_same_lines_for_less(quick: Results) -> None:
-    """DESIGN §1, claim 2, "an elected master adds nothing to delivery or reliability here": the same lines with the
+    """DESIGN, claim 2, "logs need no elected master to be delivered and kept": the same lines with the
     same number of copies, acknowledged by two at least and read back whole, take fewer bytes on the nodes' disks, less
     CPU beside what starting the client takes, less memory and less time to be ready."""
     kafka = measured(quick, loads.PAPER, loads.FULL, Kafka, "3 copies")
@@ -134,7 +134,7 @@ def test_a_store_without_a_master_carries_the_same_lines_for_less(quick: Results
 
 @pytest.mark.slow
 def test_durability_chosen_per_message_removes_most_replication_and_syncs(quick: Results) -> None:
-    """DESIGN §1, claim 1: "chosen per message, it removes most of the copies and disk syncs that others make for all".
+    """DESIGN, claim 1: "chosen per message, it removes most of the copies that others make for all".
     The same lines as classes of their own, beside one setting for all. Of the syncs it removes most in Kafka, which
     syncs each batch; in Buck, which syncs at the end of a window anyway, it removes some."""
     found, kafka = (measured(quick, durability.PAPER, durability.COSTS, kind) for kind in (Buck, Kafka))
@@ -154,7 +154,7 @@ def test_durability_chosen_per_message_removes_most_replication_and_syncs(quick:
 
 @pytest.mark.slow
 def test_delivery_is_out_of_order_and_buckets_that_are_merged_are_not(quick: Results) -> None:
-    """DESIGN §1, claim 4, "How out of order is delivery really? Measured, with restarts and failures.":
+    """DESIGN, claim 4, "How out of order is delivery really? is to be measured, with restarts and failures":
 
     A sender and a server are killed and a clock is wrong. A reader who is given events as they come has some the wrong
     way round, with a leader's one order (NATS, which its reader of the past repeats) as without (Buck, live); what Buck
@@ -173,7 +173,7 @@ def test_delivery_is_out_of_order_and_buckets_that_are_merged_are_not(quick: Res
 
 @pytest.mark.slow
 def test_windows_in_order_cost_a_store_that_files_by_time_less_than_a_queue_and_a_sort(quick: Results) -> None:
-    """DESIGN §1, claim 3, "each disk write should contribute to the sort (time buckets) instead": what more logs cost
+    """DESIGN, claim 3, "each disk write should contribute to the sort (buckets of time) instead": what more logs cost
     when their windows are read in order, all of them, once and checked, is less than what a queue's readers take to
     sort them, and no event goes through a file again, as it does in a sort of everything that doesn't fit."""
 

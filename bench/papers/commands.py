@@ -17,7 +17,7 @@ from bench import corpus
 from bench.measure import ROOT, command_line, commit, machine
 from bench.papers import steps
 from bench.papers.pages import TEXT, Page
-from bench.papers.results import Results
+from bench.papers.results import ENVIRONMENT, Results
 from bench.rivals import lines
 from bench.rivals.commands import RIVALS
 
@@ -26,7 +26,6 @@ MODULES: list[str] = ["loads", "masterless", "growing", "lateness", "durability"
 VERIFY = "verify"
 RESULTS = ROOT / "bench/results"
 PAGES = ROOT / "docs/papers"
-ENVIRONMENT = "environment.json"
 
 
 def papers(words: Sequence[str]) -> int:

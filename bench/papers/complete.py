@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import audit
-from bench.measure import here
+from bench.measure import Spread, here
 from bench.papers.pages import Page, cell
 from bench.papers.results import Results
 from bench.papers.steps import GB, Figures, Room, Scale, Step
@@ -211,7 +211,9 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
     ]
     page.table("proof", ["a tailer reads", "seals and receipts, of what bucks store", "with digests in packets",
                          "proof in the archive, of its size"], rows)  # fmt: skip
-    page.value("seals of stored", put("seals_of_stored", system=Buck.name))
+    seals = results.spread(PAPER, COSTS, Buck.name, "", "complete: seals_of_stored")
+    percent = seals and Spread(*(100 * one for one in seals))
+    page.value("seals of stored", cell(percent, "%", results.absent(PAPER, COSTS, Buck.name, "")))
     page.value("audit of a day", of(PROOF, Buck.name, "audit_cpu_s_per_million", "CPU-s"))
     page.value("audit of a day per GB", of(PROOF, Buck.name, "audit_cpu_s_per_gb", "CPU-s"))
 

@@ -102,6 +102,7 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
     _mix(page)
     _cost_tables(results, page)
     _saved(results, page)
+    _losing(results, page)
     _delay_table(results, page)
     _loss_table(results, page)
     _expected_tables(page)
@@ -180,12 +181,31 @@ def _saved(results: Results, page: Page) -> None:
     for name, system in (("kafka", kafka), ("buck", buck)):
         for word, key in keys:
             ratio = _ratio(results, key, (system, carry.OWN), (system, carry.ALL_AUDIT))
-            page.value(f"{name} {word} saved", "not measured" if ratio is None else f"{100 * (1 - ratio):.0f} %")
+            page.value(f"{name} {word} saved", _share_saved(ratio))
     rows = []
     for share in (0.0, 0.2, 0.4, 0.6, 0.8, 0.95):
         copies = share + 3 * (1 - share)
         rows.append([f"{100 * share:.0f} %", f"{copies:.2f}", f"{100 * (3 - copies) / 2:.0f} %"])
     page.table("shares", ["share of `debug`", "copies on average", "of the second and third copies, saved"], rows)
+
+
+def _losing(results: Results, page: Page) -> None:
+    """What is said of where Buck loses, and of syncs at a steady rate."""
+    own = Buck.name, carry.OWN
+    for name, way in (("normal", carry.ALL_NORMAL), ("own", carry.OWN)):
+        page.value(f"syncs beside Kafka {name}", _times(_ratio(results, "syncs_per_gb", own, (Kafka.name, way))))
+    for kind in SYSTEMS:
+        why = results.absent(PAPER, COSTS, kind.name, "")
+        for name, way in (("own", carry.OWN), ("paired", carry.OWN_PAIRED)):
+            page.value(f"{kind.name} {name} MB/s", cell(_spread(results, kind.name, f"{way}: mb_per_s"), "MB/s", why))
+        waited = _spread(results, kind.name, f"{carry.OWN}: audit: p50_ms")
+        page.value(f"{kind.name} audit p50", f"{waited.median:,.0f} ms" if waited else cell(None, why=why))
+        ratio = _ratio(results, "steady_syncs_per_s", (kind.name, carry.OWN), (kind.name, carry.ALL_AUDIT))
+        page.value(f"{kind.name} steady saved", _share_saved(ratio))
+
+
+def _share_saved(ratio: float | None) -> str:
+    return "not measured" if ratio is None else f"{100 * (1 - ratio):.0f} %"
 
 
 def _times(ratio: float | None) -> str:
@@ -212,12 +232,14 @@ def _delay_table(results: Results, page: Page) -> None:
     page.value("senders", str(carry.SENDERS))
     page.value("rare", f"{RARE:,}")
     page.value("kafka linger", f"{SETTINGS.linger_ms} ms")
-    told = {
-        one.figures[f"{way}: tailer_linger"] or "nothing, so half a second to five by how much is written"
-        for one in results.of(PAPER, COSTS, Buck.name)
-        for way in STEADY
-    }
-    page.value("tailer linger", ", ".join(sorted(told)) or "not measured")
+    told = {one.figures[f"{way}: tailer_linger"] for one in results.of(PAPER, COSTS, Buck.name) for way in STEADY}
+    said = [
+        f"was told that a line may wait {one} for others"
+        if one
+        else "was not told how long a line may wait for others, so it is half a second to five, by how much is written"
+        for one in sorted(told)
+    ]
+    page.value("tailer linger", " or ".join(said) or "was not measured")
 
 
 def _loss_table(results: Results, page: Page) -> None:

@@ -33,6 +33,8 @@ WINDOW_BUCKS, WINDOW_TAILERS, DIES_S = 10, 2_000, 120.0
 NEWS_RUNS = 5
 TAILER_BYTES = 300  # a second, stored for each copy: ten lines of a hundred bytes, packed small
 ARCHIVE_H = 48.0
+NOTICED_S = 3600.0  # until somebody has a dead buck's packets repaired
+CHANCE_LEAST = 1e-9
 # Annual rates at which what a node held is gone for ever, and who has published them.
 RATES = {
     0.014: "Backblaze, Drive Stats for 2023: 1.4 % of drives a year",
@@ -164,6 +166,11 @@ def _window_lines(puts: Axes, again: Axes, window: dict[str, list[int]]) -> None
     again.set_xlabel("seconds since the window began")
 
 
+def _chance(value: float) -> str:
+    """One digit: the models are no better than that, and beyond some point speak of nothing that will ever be seen."""
+    return f"{value:.0e}" if value >= CHANCE_LEAST else f"< {CHANCE_LEAST:.0e}"
+
+
 def _loss(page: Page) -> None:
     """The chances of loss are formulas alone."""
     rate = BuckSettings.model_fields["pull_rate"].default
@@ -177,11 +184,12 @@ def _loss(page: Page) -> None:
         stored = 10_000 * TAILER_BYTES * 3 * ARCHIVE_H * 3600 / bucks
         seconds = fleet_exact.repair_s(stored, bucks, rate)
         line = [f"{bucks:,}", f"{seconds:,.1f} s"]
+        seconds += NOTICED_S
         for one, unrepaired in years.items():
             for repair in (unrepaired, seconds / 3600 / fleet_exact.YEAR_H):
                 chance = fleet_exact.within_a_year(fleet_exact.years_to_disaster(bucks, 3, one, repair))
-                line.append(f"{chance:.1e}")
-        rows.append([*line, f"{fleet_exact.share_lost(bucks, 3):.1e}"])
+                line.append(_chance(chance))
+        rows.append([*line, _chance(fleet_exact.share_lost(bucks, 3))])
     page.table("fleet-loss", header, rows)
     chances = (f"{fleet_exact.packet_lost(3, one, ARCHIVE_H):.0e} at {one:.1%}" for one in RATES)
     page.value("fleet-packet", ", ".join(chances))

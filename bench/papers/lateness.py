@@ -231,7 +231,8 @@ def _goal(buck: Sequence[float], kafka: dict[str, list[float]]) -> str:
         return f"{said}: there is no share of nothing. {aim} not decided by these repetitions"
     least, most = min(buck) / max(theirs), max(buck) / min(theirs)
     verdict = "reached" if most <= GOAL else "missed" if least > GOAL else "not decided by these repetitions"
-    return f"{said}: {least:.3g} to {most:.3g} of it. {aim} {verdict}"
+    ratio = f"{least:.3g}" if least == most else f"{least:.3g} to {most:.3g}"
+    return f"{said}: {ratio} of it. {aim} {verdict}"
 
 
 def _ranged(values: Sequence[float]) -> str:

@@ -239,7 +239,7 @@ NUMBERS = [
     Number("stored, three copies, a message a line", BUCK_3, LINES[:-1], "stored_share", 0.6),
     Number("stored, two copies, a message a line", BUCK_2, LINES_2[:-1], "stored_share", 0.6),
     Number(
-        "stored at the small load, each copy, Kafka sending a hundred times as soon",
+        "stored at the small load, each copy, Kafka sending almost at once",
         SMALL_BUCK,
         AGENTS[:1],
         "stored_share",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -89,8 +90,8 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
                            asked.cell(which, "return_cpu_s")],
         ),
         "calm": (
-            ["ready after (s)", "idle memory of all nodes (MB)", "due to ack, median (ms)",
-             "frames to nodes an event", "bytes to nodes an event", "CPU of the nodes (cores)"],
+            ["ready after (s)", "idle memory of all nodes (MB)", "from due to acknowledged, median (ms)",
+             "Ethernet frames to nodes an event", "bytes to nodes an event", "CPU of the nodes (cores)"],
             lambda which: [asked.cell(which, key, factor) for key, factor in CALM.items()],
         ),
     }  # fmt: skip
@@ -175,10 +176,9 @@ class _Asked:
         ratio = ours.median / known[best] if known[best] else float("inf")
         theirs = others[best]
         assert theirs is not None
-        return (
-            f"{ratio:.2g} of {best}'s, the best of {' and '.join(kinds)} (wanted: {1 / wanted:.3g} at most,"
-            f" {verdict(ours, theirs, 1 / wanted)})"
-        )
+        of_all = f", the best of {' and '.join(kinds)}" if len(kinds) > 1 else ""
+        said = verdict(ours, theirs, 1 / wanted)
+        return f"{ratio:.2g} of {best}'s{of_all} (wanted: {1 / wanted:.3g} at most, {said})"
 
     def plan(self) -> str:
         found = self.results.of(PAPER, NAME)
@@ -194,10 +194,17 @@ class _Asked:
         )
 
     def differences(self) -> str:
-        lines = []
-        for name, which in self.rows():
-            for one in self._found(which)[:1]:
-                lines += [f"- {name}: {text}" for text in one.figures["differences"]]
+        """Each once: of a system, where all its variants say so, else of the variant."""
+        said: dict[tuple[str, str], list[str]] = {}
+        ran = [(name, which) for name, which in self.rows() if self._found(which)]
+        for name, which in ran:
+            for text in self._found(which)[0].figures["differences"]:
+                said.setdefault((which[0], text), []).append(name)
+        variants = Counter(which[0] for _, which in ran)
+        lines = [
+            f"- {kind if len(names) == variants[kind] else ', '.join(names)}: {text}"
+            for (kind, text), names in said.items()
+        ]
         return "\n".join(lines) or "- nothing was measured"
 
 

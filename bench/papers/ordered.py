@@ -47,6 +47,7 @@ def fill(results: Results, pages: dict[int, Page]) -> None:
     _aims(page, rows)
     _differences(results, page)
     _filed(results, page)
+    _written(page, rows["kafka", SORT])
     _plots(page, rows)
 
 
@@ -131,7 +132,7 @@ def _least(results: Results, page: Page, rows: dict[tuple[str, str], list[Row]])
     found = results.of(PAPER, NAME, "buck")
     if not mine or not found:
         page.table("least", ["what must be told apart", "events", "comparisons an event"], [["not measured", "", ""]])
-        page.value("passes", "not measured")
+        page.value("passes", "(not measured)")
         page.value("depth", str(trie_depth(WINDOW_S * 10**8)))
         return
     largest = max(mine, key=lambda row: row["size"])
@@ -141,8 +142,21 @@ def _least(results: Results, page: Page, rows: dict[tuple[str, str], list[Row]])
     kinds = [("everything", lines), ("a window, once events lie in theirs", inside), ("what may still come late", late)]
     table = [[what, f"{n:,}", f"{comparisons(n):.1f}"] for what, n in kinds]
     page.table("least", ["what must be told apart", "events", "comparisons an event"], table)
-    page.value("passes", str(passes(size, found[0].figures["memory"])))
+    page.value("passes", _often(passes(size, found[0].figures["memory"])))
     page.value("depth", str(trie_depth(WINDOW_S * 10**8)))
+
+
+def _often(times: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(times, f"{times} times")
+
+
+def _written(page: Page, rows: Sequence[Row]) -> None:
+    """What GNU sort wrote to files at its largest size, and the memory that each way has."""
+    most = max((row["target"] for row in rows), default=0)
+    stored = [row["stored"] / row["size"] for row in rows if row["target"] == most]
+    page.value("gnu stored", cell(spread(stored) if stored else None))
+    page.value("gnu size", f"{most / GB:g} GB" if stored else "no size")
+    page.value("memory", f"{MEMORY / 1e6:.0f} MB")
 
 
 def _aims(page: Page, rows: dict[tuple[str, str], list[Row]]) -> None:

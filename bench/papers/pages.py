@@ -1,6 +1,6 @@
 """A paper as Markdown: its text, written by hand, with places that the figures of a run are put into.
 
-`{{name}}` stands for a value, a table or a plot of that name. A place that nothing fills is an error: no figure in a
+`{{name}}` stands for a value, a table or a plot of that name. A place that nothing fills is an error: no result in a
 text is typed by hand. What could not be measured is said at its place.
 """
 
@@ -56,6 +56,7 @@ class Page:
     def write(self, path: Path, text: Path | None = None) -> None:
         """The page, and its plots in the results' folder. ValueError names a place that nothing fills."""
         template = whole(text or TEXT / f"{self.paper}.md")
+        self._parts.setdefault("measured", self.results.about())
         for name, (figure, caption) in self._plots.items():
             base = plots.save(figure, self.results.folder / "plots" / f"{self.paper}-{name}")
             link = os.path.relpath(base.with_suffix(".svg"), path.parent)
@@ -81,15 +82,21 @@ def whole(path: Path) -> str:
 
 def verdict(ours: Spread, theirs: Spread, most: float) -> str:
     """Whether ours is at most so much of theirs, whichever repetitions of both are compared."""
+    once = " (once)" if ours.low == ours.high and theirs.low == theirs.high else ""
     if ours.high <= most * theirs.low:
-        return "reached"
-    return "missed" if ours.low > most * theirs.high else "not decided: repetitions differ"
+        return f"reached{once}"
+    return f"missed{once}" if ours.low > most * theirs.high else "not decided: repetitions differ"
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def cell(value: Spread | None, unit: str = "", why: Sequence[str] = ()) -> str:
     """Median, with minimum and maximum where they differ; why there is none."""
     if value is None:
         return "; ".join(why) or "not measured"
-    low, median, high = (f"{one:.3g}" for one in value)
+    low, median, high = map(number, value)
     words = median if low == high else f"{median} ({low}–{high})"
     return f"{words} {unit}".strip()

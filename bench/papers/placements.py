@@ -3,8 +3,9 @@
 A scheme is all places an event may have, each as likely as the others. Buck: any two (three) nodes, and whoever lives
 can take the next one. Kafka: the three replicas of a partition hold an event, or two where the third had fallen out of
 the replicas in sync, and two must live for the next one (min.insync.replicas 2); a leader is elected only among those
-in sync. Raft with groups of three (JetStream R3): an entry is committed when two of the three have it, and without two
-the group neither takes nor gives; the same with one group of all nodes, which is what a single consensus would be.
+in sync. Raft with groups of three (JetStream R3): an entry is committed when two of the three have it, the third has it
+a moment later, and without two the group neither takes nor gives; the same with one group of all nodes, which is what a
+single consensus would be.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def in_sync(replicas: int) -> Callable[[Nodes], list[Place]]:
     return lambda nodes: [Place(group, one, 2, 1) for group in sets(nodes, 3) for one in sets(group, replicas)]
 
 
-def raft_of_three(nodes: Nodes) -> list[Place]:
-    return [Place(group, holders, 2, 2) for group in sets(nodes, 3) for holders in sets(group, 2)]
+def raft_of_three(have_it: int) -> Callable[[Nodes], list[Place]]:
+    return lambda nodes: [Place(group, one, 2, 2) for group in sets(nodes, 3) for one in sets(group, have_it)]
 
 
 def raft_of_all(nodes: Nodes) -> list[Place]:
@@ -65,7 +66,8 @@ SCHEMES: dict[str, Callable[[Nodes], list[Place]]] = {
     "random 3": random_nodes(3),
     "Kafka, 3 in sync": in_sync(3),
     "Kafka, 2 in sync": in_sync(2),
-    "Raft, groups of 3": raft_of_three,
+    "Raft of 3, all have it": raft_of_three(3),
+    "Raft of 3, two have it": raft_of_three(2),
     "Raft, one group": raft_of_all,
 }
 

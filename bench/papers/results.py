@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bench.measure import Spread, spread
 
-FILE, LEFT_OUT = "figures.jsonl", "left out"
+FILE, ENVIRONMENT, LEFT_OUT = "figures.jsonl", "environment.json", "left out"
 WHY_MAX = 120  # characters of why something is not there, on a page
 SERIES_MAX = 64 << 10  # bytes of one repetition's figures: raw results are kept for ever, so series are thinned
 
@@ -27,12 +27,13 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A repetition that has been run. `seconds`: that it took, its set-up included."""
+    """A repetition that has been run. `seconds`: that it took, its set-up included. `commit`: of the code."""
 
     row: Row
     figures: dict[str, Any]
     seed: int
     seconds: float
+    commit: str = ""
 
 
 class Results:
@@ -50,7 +51,8 @@ class Results:
     def _take(self, document: dict[str, Any]) -> None:
         row = Row(*(document[name] for name in Row._fields))
         if document["state"] == "done":
-            self._found[row] = Found(row, document["figures"], document["seed"], document["seconds"])
+            facts = (document["figures"], document["seed"], document["seconds"], document.get("commit", ""))
+            self._found[row] = Found(row, *facts)
             self._absent.pop(row, None)
         else:
             self._absent[row] = f"{document['state']}: {document['why']}" if document["why"] else document["state"]
@@ -114,6 +116,18 @@ class Results:
         """A figure over its repetitions; None if there are none, or it has none."""
         values = [one.figures[key] for one in self.of(paper, name, system, variant) if one.figures.get(key) is not None]
         return spread(values) if values else None
+
+    def about(self) -> str:
+        """Where and of which versions, by the newest line of the environment; and of which commits Buck was."""
+        path = self.folder / ENVIRONMENT
+        if not path.exists():
+            return "Measured where nobody took notes."
+        newest = json.loads(path.read_text().splitlines()[-1])
+        versions = {name: number for one in newest["versions"].values() for name, number in one.items()}
+        others = ", ".join(f"{name} {number}" for name, number in versions.items() if name != "buck")
+        where = newest["machine"].partition(", commit")[0]
+        commits = dict.fromkeys(one.commit for row, one in self._found.items() if row.system == "buck" and one.commit)
+        return f"Measured on {where}, all nodes and clients on it. Others: {others}. Buck: {', '.join(commits)}."
 
     def absent(self, paper: int, name: str, system: str, variant: str) -> list[str]:
         """Why repetitions of a step are not there, each in a line; the file has all of it."""

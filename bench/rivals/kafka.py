@@ -88,7 +88,7 @@ class Kafka(Rival):
         }
 
     def differences(self) -> list[str]:
-        one, copies = self.settings, self.settings.copies
+        one = self.settings
         found = [
             "batches are compressed by the client and stored as they come; brokers compress nothing",
             "a node serves again when the controller has let it in and it is in sync for all its partitions",
@@ -96,19 +96,15 @@ class Kafka(Rival):
             f" {' '.join(HEAP)}",
             "empty lines are left out by kcat, and therefore by all clients here",
         ]
-        if copies > 1 and not one.mix:
-            found.append(
-                f"acks=all waits for every replica in sync, at least {one.acks}: {copies} copies mean {copies}"
-                " acknowledgements while all are well; one may be behind only after it was dropped from the replicas in"
-                " sync"
-            )
+        if one.copies > 1 and not one.mix:
+            found.append(f"acks=all waits for every replica in sync: {one.copies} in calm, {one.acks} at least")
         if one.mix:
             found.append("an acknowledged event is in page caches, and on devices where its topic has flush.messages=1")
         elif one.sync == "each":
             found.append("flush.messages=1: each batch is fsynced by each replica before it counts")
         else:
-            hosts = "of one host" if copies == 1 else f"of all {copies} hosts in sync, at least {one.acks}"
-            found.append(f"an acknowledged event is in the page caches {hosts}, on no device yet")
+            where = f"all hosts in sync, {one.acks} at least" if one.copies > 1 else "one host"
+            found.append(f"an acknowledged event is in the page caches of {where}, on no device yet")
         return found
 
     # --- nodes -------------------------------------------------------------------------------------------------------
@@ -197,9 +193,7 @@ replica.fetch.max.bytes=8388608
         while len(self._members()) < len(self.nodes):
             self.pause(deadline, "not all brokers are registered")
         one = self.settings
-        config = {"min.insync.replicas": str(one.acks)}
-        if one.sync == "each":
-            config["flush.messages"] = "1"
+        config = {"min.insync.replicas": str(one.acks)} | ({"flush.messages": "1"} if one.sync == "each" else {})
         topics = [
             NewTopic(TOPIC, one.partitions, one.copies, config=config),
             NewTopic("ready", 1, one.copies, config=config),

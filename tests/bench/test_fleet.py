@@ -194,3 +194,7 @@ def test_a_quick_run_fills_the_page_and_so_does_none(tmp_path: Path) -> None:
         assert ("not measured" in text) != done
         assert "{{" not in text
     assert "| 10 | 1,000 | 10 | 1,000 |" in text
+
+
+def test_chances_have_a_digit_and_an_end() -> None:
+    assert [fleet._chance(one) for one in (0.0312, 1.2e-9, 9e-10, 0.0)] == ["3e-02", "1e-09", "< 1e-09", "< 1e-09"]

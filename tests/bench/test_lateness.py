@@ -116,7 +116,7 @@ def test_what_is_counted_of_the_death_of_a_server_is_as_long_for_all() -> None:
 def test_a_page_is_made_of_results_alone_and_says_whether_the_goal_was_reached(tmp_path: Path) -> None:
     text = page(tmp_path / "a", buck_ms=100).read_text()
     assert "was 0.1 s with Buck (1 repetition) and 2 s with Kafka's best" in text
-    assert "(Kafka, 3 partitions, tuned; 1 repetition): 0.05 to 0.05 of it" in text
+    assert "(Kafka, 3 partitions, tuned; 1 repetition): 0.05 of it" in text
     assert "which is reached" in text
     assert "no pair of events the wrong way round, in any stretch" in text
     assert "| rsyslog | left out: no rsyslogd |" in text

@@ -99,6 +99,8 @@ def test_the_page_is_made_of_what_was_measured_and_says_what_was_not(tmp_path: P
     results = Results(tmp_path)
     for system, variant, worst in (("buck", "tuned", 1.0), ("kafka", "tuned", 4.0), ("nats", "tuned", 16.0)):
         results.add(Row(2, "faults", system, variant, 0), figures(worst), 1, 1.0)
+    told = figures(1.0) | {"differences": ["none", "it waits"]}
+    results.add(Row(2, "faults", "buck", "default", 0), told, 1, 1.0)
     results.left_out(Row(2, "faults", "kafka", "default", 0), "no java")
     page = Page(2, results)
     masterless.fill(results, {2: page})
@@ -107,9 +109,9 @@ def test_the_page_is_made_of_what_was_measured_and_says_what_was_not(tmp_path: P
     assert "| buck tuned | 0.5, 1 | not measured | 0.5, 1 | not measured |" in written
     assert "| kafka default | left out: no java | - | - | - |" in written
     assert "| nats default | not measured | - | - | - |" in written
-    assert "0.25 of kafka tuned's, the best of kafka and nats (wanted: 0.125 at most, missed)" in written
+    assert "0.25 of kafka tuned's, the best of kafka and nats (wanted: 0.125 at most, missed (once))" in written
     assert "| 6 | 3 | 20 · 0 · 0 | 5 · 0 · 0 | 5 · 0 · 50 |" in written
-    assert "- buck tuned: none" in written
+    assert "- buck: none\n- buck default: it waits\n- kafka: none\n- nats: none" in written, "each once"
     assert (tmp_path / "plots" / "2-faults.svg").stat().st_size > 10_000
 
 

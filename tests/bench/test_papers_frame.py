@@ -315,15 +315,40 @@ def test_on_a_page_an_error_is_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "said"),
+    ("ours", "theirs", "said"),
     [
-        (Spread(1.0, 2.0, 2.5), "reached"),
-        (Spread(2.0, 2.5, 3.0), "not decided: repetitions differ"),
-        (Spread(6.0, 7.0, 8.0), "missed"),
+        (Spread(1.0, 2.0, 2.5), Spread(5.0, 7.0, 11.0), "reached"),
+        (Spread(2.0, 2.5, 3.0), Spread(5.0, 7.0, 11.0), "not decided: repetitions differ"),
+        (Spread(6.0, 7.0, 8.0), Spread(5.0, 7.0, 11.0), "missed"),
+        (Spread(2.0, 2.0, 2.0), Spread(5.0, 7.0, 11.0), "reached"),
+        (Spread(2.0, 2.0, 2.0), Spread(4.0, 4.0, 4.0), "reached (once)"),
+        (Spread(3.0, 3.0, 3.0), Spread(4.0, 4.0, 4.0), "missed (once)"),
     ],
 )
-def test_a_number_is_reached_or_missed_whichever_repetitions_are_compared(ours: Spread, said: str) -> None:
-    assert pages.verdict(ours, Spread(5.0, 7.0, 11.0), 0.5) == said
+def test_a_number_is_reached_or_missed_whichever_repetitions_are_compared(
+    ours: Spread, theirs: Spread, said: str
+) -> None:
+    assert pages.verdict(ours, theirs, 0.5) == said
+
+
+def test_a_page_says_where_of_which_versions_and_commits_it_was_measured(tmp_path: Path) -> None:
+    for number, system in enumerate(("buck", "kafka", "buck")):
+        Results(tmp_path, f"c{number}").add(Row(4, "speed", system, str(number), 0), {"one": 1}, 1, 1.0)
+    older = {"machine": "1 x old, commit x", "versions": {"kafka": {"kafka": "1"}}}
+    newer = {
+        "machine": "2 x CPU, commit c2",
+        "versions": {"kafka": {"kafka": "4", "java": "17"}, "buck": {"buck": "c2"}},
+    }
+    (tmp_path / "environment.json").write_text(f"{json.dumps(older)}\n{json.dumps(newer)}\n")
+    said = "Measured on 2 x CPU, all nodes and clients on it. Others: kafka 4, java 17. Buck: c0, c2."
+    assert Results(tmp_path).about() == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.0, "0"), (0.01234, "0.0123"), (999.4, "999"), (1000.0, "1,000"), (10123.7, "10,124")]
+)
+def test_a_number_has_three_digits_or_all_before_its_point(value: float, said: str) -> None:
+    assert pages.number(value) == said
 
 
 @pytest.mark.slow
