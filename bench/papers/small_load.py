@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from operator import ge
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import small_hosts
 from bench.cluster import Process, Usage
@@ -199,8 +200,10 @@ def _received(rival: Syslog) -> list[int]:
 def buck(rival: Buck, room: Room) -> Figures:
     """A tailer a host follows its file. Packets have two copies at once, and a third, as large, when their window of
     time is over: how many there are is counted while tailers still run. A tailer seals each window of five minutes;
-    here it does so once, when it is ended: of these seals' bytes the part is added that falls to the time measured."""
+    here it does so once, when it is ended: of these seals' bytes the part is added that falls to the time measured, and
+    what seals take on disks meanwhile, where a window ends, is left out: whole blocks, once for all that follow."""
     name, before, had = "a tailer a host", settled(rival), _held(rival)
+    blocks = _seals(rival).allocated
     with Hosts(rival.folder / "hosts", hosts(room)) as files:
         tailers = small_hosts.started(rival.cluster, files.paths)
         begin = time.monotonic()
@@ -210,19 +213,27 @@ def buck(rival: Buck, room: Room) -> Figures:
         until(lambda: _held(rival)[0] >= had[0] + 2 * lines, "not all lines have two copies")
         now, sealed = _held(rival), _seals(rival)
         copies = (now[0] - had[0]) / lines
-        figures |= stored(name, rival, before, copies, files.raw, (now[1] - had[1]) / copies, seconds)
+        base, packets = before + sealed.allocated - blocks, (now[1] - had[1]) / copies
+        figures |= stored(name, rival, base, copies, files.raw, packets, seconds)
         _stop_all(tailers)
     now = _held(rival)
-    share = (_seals(rival) - sealed) / copies / files.raw
+    share = (_seals(rival).size - sealed.size) / copies / files.raw
     figures[f"{name}: stored_share"] += share * min(1.0, seconds / WIDTH_S)
     ended = (settled(rival) - before) / ((now[0] - had[0]) / lines) / files.raw
     return figures | {f"{name}: seals_share": share, f"{name}: stored_share_ended": ended}
 
 
-def _seals(rival: Buck) -> int:
-    """Bytes of all seals on all disks."""
+class _Seals(NamedTuple):
+    """Bytes of all seals on all disks, and of the blocks that they take."""
+
+    size: int
+    allocated: int
+
+
+def _seals(rival: Buck) -> _Seals:
     disks = [folder for i in range(len(rival.nodes)) for folder in rival.cluster.disk_folders(i)]
-    return sum(path.stat().st_size for folder in disks for path in folder.glob("*/seals/*.seals"))
+    found = [path.stat() for folder in disks for path in folder.glob("*/seals/*.seals")]
+    return _Seals(sum(one.st_size for one in found), sum(512 * one.st_blocks for one in found))
 
 
 def _held(rival: Buck) -> tuple[int, int]:
