@@ -54,7 +54,8 @@ async def _turn(machine: Machine, path: str) -> AsyncIterator[None]:
             break
         except BusyError as error:
             if machine.now() >= until:
-                raise ConfigError(f"{path}: the key file is {error.strerror}") from error
+                text = f"{path}: the key file is {error.strerror}; wait for that, or name another with --key"
+                raise ConfigError(text) from error
         except OSError as error:
             raise _unwritable(path, error) from error
         await trio.sleep(LOOK_EVERY_S)

@@ -150,7 +150,7 @@ def run(rival: Rival, room: Room, plan: Plan) -> Figures:
         last = time.monotonic_ns()
         watch.settle(last)
         sender.finish()
-    except BaseException:
+    except BaseException:  # also where the run is ended from outside: no sender outlives it
         sender.kill()
         raise
     finally:
